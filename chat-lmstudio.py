@@ -1,0 +1,55 @@
+"""Simple MCP Chat with a model on your own computer, in LM Studio.
+
+LM Studio speaks OpenAI's language at an address of its own. So everything in chat.py works
+unchanged, and this file only says what is different: where the model lives, what it is
+called, and what we print about it.
+"""
+
+import os
+
+import requests
+
+from chat import LLM, Problem, as_dict, as_list, run
+
+
+def lm_studio_from_env() -> LLM:
+    """The model that .env names, or the one that LM Studio has. Raises Problem."""
+    url = os.getenv("LMSTUDIO_BASE_URL") or "http://localhost:1234/v1"
+    unreachable = (f"Could not connect to LM Studio at {url}.\n"
+                   "Open LM Studio, load a model, and start its server (Developer, Start Server).")
+    try:
+        # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
+        listed = as_dict(requests.get(f"{url.rstrip('/')}/models", timeout=5).json())
+    except requests.JSONDecodeError:
+        listed = {}  # it's there, and no more do we need to know
+    except requests.RequestException:
+        raise Problem(unreachable) from None
+    return LLM(
+        model=os.getenv("LMSTUDIO_MODEL") or only_model(listed),
+        # LM Studio asks for no key, but the openai package won't start without one.
+        api_key="lm-studio",
+        base_url=url,
+        title="LM Studio MCP Chat",
+        connected=f"Connected to LM Studio at {url}\n"
+                  "Connected to {servers} MCP server(s) with {tools} total tools\n\n"
+                  "Note: Make sure you have a model loaded in LM Studio!\n"
+                  "For best results, use a model that supports function calling.",
+        unreachable=unreachable)
+
+
+def only_model(listed: dict) -> str:
+    """The one model in LM Studio's list that can chat. With several, you have to choose.
+
+    >>> only_model({"data": [{"id": "qwen3-8b"}, {"id": "text-embedding-nomic"}]})
+    'qwen3-8b'
+    """
+    names = [str(model["id"]) for model in map(as_dict, as_list(listed.get("data")))
+             if not str(model.get("id", "text-embedding-")).startswith("text-embedding-")]
+    if len(names) > 1:
+        raise Problem("LM Studio has several models. Choose one, and put it into .env:\n" +
+                      "\n".join(f"  LMSTUDIO_MODEL={name}" for name in names))
+    return names[0] if names else "local-model"
+
+
+if __name__ == "__main__":
+    run(lm_studio_from_env)

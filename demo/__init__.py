@@ -1,0 +1,38 @@
+"""What "python chat.py --demo" talks to: a pretend model and a toy MCP server.
+
+    toy_server.py       a complete MCP server, to read and to talk to
+    pretend_model.py    a stand-in for OpenAI's service: a few rules, not an AI
+
+Both run on this computer only, so the demo needs no key, no account and no network.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+WELCOME = """\
+This is the demo. The model is pretend: a few rules, not an AI.
+The MCP traffic is real: two servers, one over HTTP and one over stdio.
+
+Try:   What is 17 + 25?
+       What's the weather in Oslo and in Lima?
+       Count slowly to 5
+
+Start it with --demo --trace to see every message.
+"""
+
+
+@contextlib.contextmanager
+def start() -> Iterator[tuple[list[dict], str]]:
+    """Start the model and the HTTP server; yield the servers, as they would stand in
+    mcp_servers.json, and the model's address. Both end with the "with" block.
+    The stdio server isn't started here: whoever connects to it starts it.
+    """
+    # Only the demo needs these two, so only the demo waits for them to load.
+    from demo.pretend_model import serve_model
+    from demo.toy_server import serve_http
+
+    toy_server = Path(__file__).resolve().with_name("toy_server.py")
+    with serve_model() as base_url, serve_http() as url:
+        yield [{"name": "toy-http", "url": url},
+               {"name": "toy-stdio", "command": "python", "args": [str(toy_server)]}], base_url
