@@ -20,8 +20,8 @@ written in the order in which things happen:
     Part 8   The terminal         what you see and type
     Part 9   The whole program    the map again, in code
 
-The main road is Parts 1, 2, 6, 7 and 9, and takes twenty minutes; leave out Parts 3, 4, 5 and
-8 on a first reading. A few words mean the same thing everywhere in this file:
+The main road is Parts 1, 2, 6, 7 and 9, and takes twenty minutes. What can wait says "skip
+this on a first reading". A few words mean the same thing everywhere in this file:
 
     server      one entry of mcp_servers.json       e.g. "dexcom"
     tool        a function that a server offers     e.g. "readings"
@@ -40,6 +40,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import mimetypes
 import os
 import queue  # Queue: hands things from one thread to another
@@ -69,6 +70,7 @@ OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]  # and those that begin with 
 ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 
 MAX_BYTES = 32 * 2**20  # the longest message that we take
+MAX_DEPTH = 100         # of {"a": {"b": {"c": ...
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
@@ -142,6 +144,46 @@ class Server:
     confirm: Literal["every", "destructive", "never"] = "destructive"  # ask before a call
 
 
+def load_servers(path: Path) -> dict[str, Server | Problem]:
+    """Read a configuration file: by name, each enabled server, or what is wrong with it."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
+    except json.JSONDecodeError as error:
+        raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
+                      "Look for a missing quote, or a comma after the last item.") from None
+    except (OSError, UnicodeError, RecursionError, Problem) as error:
+        raise Problem(f"{path} can't be read: {error}") from None
+    entries = our_entries(as_dict(config))
+    if entries is None:
+        raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
+                      "Start from mcp_servers.example.json.")
+    return by_name(entries, path)
+
+
+def by_name(entries: list, path: Path) -> dict[str, Server | Problem]:
+    """The servers of these entries; `path` is the file that they are in."""
+    servers: dict[str, Server | Problem] = {}
+    seen = set()
+    for number, entry in enumerate(map(as_dict, entries), 1):
+        name = entry.get("name")
+        label = name if isinstance(name, str) and name.strip() else f"entry {number}"
+        if label in seen:
+            raise Problem(f'{path} has two servers called "{label}". Rename one.')
+        seen.add(label)
+        if entry.get("enabled") is False:
+            continue
+        try:
+            if label != name:
+                raise Problem('needs a "name".')
+            servers[label] = check(entry, path.resolve().parent)
+        except Problem as problem:
+            servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
+    return servers
+
+
+# The rest of this part checks entries, so that each mistake gets a message of its own. Skip
+# this on a first reading.
+
 # The kinds of those fields: how we call them, and how we know them.
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("a text", lambda it: isinstance(it, str)),
@@ -187,43 +229,6 @@ def fill(value: Any) -> Any:
     if isinstance(value, list):
         return [fill(item) for item in value]
     return {key: fill(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def load_servers(path: Path) -> dict[str, Server | Problem]:
-    """Read a configuration file: by name, each enabled server, or what is wrong with it."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
-    except json.JSONDecodeError as error:
-        raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
-                      "Look for a missing quote, or a comma after the last item.") from None
-    except (OSError, UnicodeError, RecursionError, Problem) as error:
-        raise Problem(f"{path} can't be read: {error}") from None
-    entries = our_entries(as_dict(config))
-    if entries is None:
-        raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
-                      "Start from mcp_servers.example.json.")
-    return by_name(entries, path)
-
-
-def by_name(entries: list, path: Path) -> dict[str, Server | Problem]:
-    """The servers of these entries; `path` is the file that they are in."""
-    servers: dict[str, Server | Problem] = {}
-    seen = set()
-    for number, entry in enumerate(map(as_dict, entries), 1):
-        name = entry.get("name")
-        label = name if isinstance(name, str) and name.strip() else f"entry {number}"
-        if label in seen:
-            raise Problem(f'{path} has two servers called "{label}". Rename one.')
-        seen.add(label)
-        if entry.get("enabled") is False:
-            continue
-        try:
-            if label != name:
-                raise Problem('needs a "name".')
-            servers[label] = check(entry, path.resolve().parent)
-        except Problem as problem:
-            servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
-    return servers
 
 
 def our_entries(config: dict) -> list | None:
@@ -365,11 +370,19 @@ def request(connection: Connection, method: str, params: dict | None = None,
 
 def notify(connection: Connection, method: str, params: dict | None = None) -> None:
     """Send one notification. Raises Failure."""
+    deliver(connection, {"jsonrpc": "2.0", "method": method, "params": params or {}})
+
+
+def deliver(connection: Connection, message: dict) -> None:
+    """Send a message that nobody answers."""
     job = Job()
     with job.waiting(HELLO_SECONDS):
-        for _ in connection.send({"jsonrpc": "2.0", "method": method, "params": params or {}}, job):
+        for _ in connection.send(message, job):
             pass
 
+
+# The rest of this part reads what comes from outside, with suspicion, and shows what travels.
+# Skip this on a first reading.
 
 def is_answer(incoming: dict, number: object) -> bool:
     return ("result" in incoming or "error" in incoming) and incoming.get("id") == number
@@ -405,17 +418,28 @@ def messages_in(text: bytes, name: str) -> list[dict]:
 
 def loads(text: bytes) -> Any:
     """json.loads for what comes from outside: whatever is wrong with it, it's a ValueError."""
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not JSON")
-
     try:
-        found = json.loads(text, parse_constant=refuse)  # Python itself would take NaN
+        found = json.loads(text, parse_float=finite, parse_constant=finite)
         if rb"\ud" in text.lower():
             # Half of a letter, like "\ud83d" alone, is a text that nobody can print or send.
             found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
-        return found
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level: list = [[found]]
+    for _ in range(MAX_DEPTH):  # we can read what is deeper, but not everybody after us can
+        level = [inner for outer in level for inner in
+                 (outer.values() if isinstance(outer, dict) else outer)
+                 if isinstance(inner, (dict, list))]
+        if not level:
+            return found
+    raise ValueError("it is nested too deeply")
+
+
+def finite(number: str) -> float:
+    """Python takes NaN for JSON, and 1e999 for infinity. Nobody else does."""
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} is not JSON")
+    return float(number)
 
 
 # With --trace you see every message, and the HTTP around it. (In a program of your own, do
@@ -545,7 +569,7 @@ class Line(HTTPAdapter):
         to say once they have answered; for the others we don't wait."""
         if self.wire.sock:
             self.wire.sock.settimeout(0.2)
-        return any(not response.raw.read1(65536) for _ in range(20))
+        return any(not response.raw.read1(65536) for _ in range(5))
 
 
 def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -597,8 +621,8 @@ class HttpConnection(Connection):
                 allow_redirects=False)
             for incoming in self.messages_of(response, message):
                 if "method" in incoming and "id" in incoming:
-                    for _ in [] if self.is_new else self.send(reply_to(incoming), Job()):
-                        pass
+                    if not self.is_new and "method" in message:
+                        deliver(self, reply_to(incoming))
                     continue
                 if message.get("method") == "initialize" and "result" in incoming:
                     self.session_id = response.headers.get("Mcp-Session-Id", "")
@@ -672,10 +696,10 @@ class HttpConnection(Connection):
         return not self.is_new  # a new server notices that we hang up
 
     def close(self) -> None:
-        if self.session_id:
+        if self.session_id:  # our visit ends here
             with contextlib.suppress(requests.RequestException):
-                requests.delete(self.server.url, headers=self.headers_for({}), auth=self.auth,
-                                timeout=2, allow_redirects=False)
+                self.new_line()[0].delete(self.server.url, headers=self.headers_for({}),
+                                          auth=self.auth, timeout=2, allow_redirects=False)
         for session, _ in self.lines:
             session.close()
 
@@ -1418,7 +1442,7 @@ class Chat:
     def may_run(self, tool: Tool, arguments: dict) -> Generator[Event, None, bool]:
         if not tool.must_be_confirmed() or tool.full_name in self.allowed:
             return True
-        question = Question(f"{tool.connection.server.name} wants to run {tool.name} with "
+        question = Question(f"{tool.connection.server.name} wants to run {tool.full_name} with "
                             f"{json.dumps(arguments, indent=2, ensure_ascii=False)}",
                             {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
         yield question
@@ -1445,10 +1469,11 @@ class Chat:
 
     def save(self, data: str, mime: str) -> str:
         """Make a file of a picture or a sound, under a name of our own choice."""
+        content = base64.b64decode(data, validate=True)
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=ending or ".bin",
                                          delete=False) as file:
-            file.write(base64.b64decode(data, validate=True))
+            file.write(content)
         return file.name
 
     @functools.cached_property
@@ -1456,9 +1481,12 @@ class Chat:
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
     def close(self) -> None:
-        """Hang up on all servers, at the same time."""
-        finish(together([functools.partial(lambda connection, job: connection.close(), connection)
-                         for connection in self.connections.values()]))
+        """Hang up on all servers, at the same time, and wait for that, but not long."""
+        end = time.monotonic() + 6
+        for _ in together([functools.partial(lambda connection, job: connection.close(), connection)
+                           for connection in self.connections.values()]):
+            if time.monotonic() > end:
+                break
 
     def __enter__(self) -> "Chat":
         return self
@@ -1475,7 +1503,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None) -> Itera
             for event in chat.ask("How was my night?"):
                 print(event.json)
     """
-    load_dotenv(find(".env"))
+    read_env()
     with Chat(llm or openai_from_env(), load_servers(find(config))) as chat:
         finish(chat.meet_servers())
         yield chat
@@ -1490,6 +1518,10 @@ def default_prompt() -> str:
 
 class TooLong(Problem):
     """The conversation is longer than what the model can read."""
+
+    def __init__(self) -> None:
+        super().__init__("Your question, with what the tools answered, is too long for this "
+                         "model.\nAsk for less at a time.")
 
 
 def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> dict:
@@ -1560,7 +1592,7 @@ def piece_in(event: dict[str, str]) -> dict:
         return {}  # [DONE]
     if piece.get("error"):
         text = str(as_dict(piece["error"]).get("message") or piece["error"])[:500]
-        raise TOO_LONG if IS_TOO_LONG.search(text) else Problem(f"The model's service says: {text}")
+        raise TooLong() if IS_TOO_LONG.search(text) else Problem(f"The model's service: {text}")
     return piece
 
 
@@ -1593,8 +1625,6 @@ def is_whole(arguments: str) -> bool:
 
 IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too long|too many tokens|"
                          "maximum number of tokens", re.IGNORECASE)
-TOO_LONG = TooLong("Your question, with what the tools answered, is too long for this model.\n"
-                   "Ask for less at a time.")
 SERVICE_IN_WORDS = {
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
     403: "This API key may not do that. Look at your account with the model's service.",
@@ -1611,7 +1641,7 @@ def explain(error: Any, llm: LLM) -> Problem:
         return Problem(llm.unreachable)
     theirs = str(as_dict(error.body).get("message") or error)[:500]
     if status in (400, 413) and IS_TOO_LONG.search(f"{as_dict(error.body).get('code')} {theirs}"):
-        return TOO_LONG
+        return TooLong()
     wait = error.response.headers.get("Retry-After", "")
     words = SERVICE_IN_WORDS.get(min(status, 500), "The model's service refused that.").format(
         model=llm.model, wait=f"{wait} seconds" if wait.isdigit() else "a minute")
@@ -1640,8 +1670,9 @@ def clean(text: object) -> str:
     return ESCAPES.sub("", str(text)).translate(UNSEEN)
 
 
-def first_line(text: str) -> str:
-    return text.strip().partition("\n")[0][:200]
+def one_line(text: str) -> str:
+    """A name or a reason, where only one line of it may be shown."""
+    return clean(text).strip().partition("\n")[0][:200]
 
 
 class Screen:
@@ -1651,10 +1682,12 @@ class Screen:
         self.only_answer = only_answer
         self.aside = sys.stderr if only_answer else sys.stdout
         is_terminal = self.aside.isatty() and os.getenv("TERM") != "dumb"
+        if os.name == "nt":
+            os.system("")  # has the side effect that the console understands colours
         self.live = is_terminal and not tracing
         coloured = is_terminal and not os.getenv("NO_COLOR")
         self.dim, self.plain = ("\x1b[2m", "\x1b[0m") if coloured else ("", "")
-        self.width = 0  # of the line that says what we are waiting for
+        self.shown = ""  # the line that says what we are waiting for
         self.last = ""  # the kind of what was printed last
         self.running: list[str] = []
 
@@ -1666,11 +1699,11 @@ class Screen:
 
     def status(self, text: str) -> None:
         """A line that the next one is written over, and that goes when something comes."""
-        if self.live and (text or self.width):
-            text = clean(text).replace("\n", " ")[:shutil.get_terminal_size().columns - 2]
-            print(f"\r{' ' * self.width}\r{self.dim}{text}{self.plain}", end="", flush=True,
+        text = one_line(text)[:shutil.get_terminal_size().columns - 2]
+        if self.live and text != self.shown:
+            print(f"\r{' ' * len(self.shown)}\r{self.dim}{text}{self.plain}", end="", flush=True,
                   file=self.aside)
-            self.width = len(text)
+            self.shown = text
 
     def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
         self.last, self.running = "", []
@@ -1704,15 +1737,16 @@ class Screen:
                 start = "\nA: " if gap and not self.only_answer else ""
                 print(start + clean(text), end="", flush=True)
             case Found(server, tools, problem):
-                self.say(f"  - {server}: " + (problem.replace("\n", "\n    ") or f"{tools} tools"))
+                count = f"{tools} tool{'' if tools == 1 else 's'}"
+                self.say(f"  - {server}: " + (problem.replace("\n", "\n    ") or count))
             case ToolCall(_, tool):
                 self.running.append(tool)
-                self.murmur(f"{gap}[Calling {tool}...]")
+                self.murmur(f"{gap}[Calling {one_line(tool)}...]")
             case ToolResult(tool, text, failed, files):
                 self.running.remove(tool)
                 if failed:
-                    why = first_line(text).removeprefix(f"Error calling tool {tool}: ")
-                    self.murmur(f"[Error calling tool {tool}: {why}]")
+                    why = text.removeprefix(f"Error calling tool {tool}: ")
+                    self.murmur(f"[Error calling tool {one_line(tool)}: {one_line(why)}]")
                 for file in files:
                     self.murmur(f"[Saved {file}]")
             case Note(text):
@@ -1739,7 +1773,7 @@ def show_tools(chat: Chat, rest: str, screen: Screen) -> None:
         screen.say(f"  {name}")
         for tool in chat.tools.values():
             if tool.connection is connection:
-                screen.say(f"    {tool.name}: {first_line(tool.description)}")
+                screen.say(f"    {one_line(tool.name)}: {one_line(tool.description)}")
 
 
 def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
@@ -1842,10 +1876,21 @@ def openai_from_env() -> LLM:
     if not key and not url:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
                       "or see how it goes without one: uv run python chat.py --demo")
+    if not f"{key}".isascii() or url and not re.match(r"https?://[^/]", url):
+        raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
+                      "like http://localhost:11434/v1. Look at them in .env.")
     llm = LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "none", url or None)
     if url:
         llm.unreachable = "Can't reach the model at the OPENAI_BASE_URL in .env. Is it running?"
     return llm
+
+
+def read_env() -> None:
+    """Put what stands in .env into the environment, where that hasn't got it already."""
+    try:
+        load_dotenv(find(".env"))
+    except (OSError, UnicodeError) as error:
+        raise Problem(f"Can't read .env: {error}. Save it as UTF-8 text.") from None
 
 
 def number_from_env(name: str, default: int) -> int:
@@ -1866,7 +1911,9 @@ def options_from(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     add("--trace", action="store_true", help="show every MCP message")
     if has_demo:
         add("--demo", action="store_true", help="a pretend model: no key, no account needed")
-    options = parser.parse_intermixed_args(words)
+    options = parser.parse_intermixed_args(
+        [word.encode("utf-8", "replace").decode() for word in words or sys.argv[1:]],
+        argparse.Namespace(demo=False))
     from_input = options.question[-1:] == ["-"] or " ".join(options.question).endswith(" -")
     options.question = " ".join(options.question).strip()
     if from_input:
@@ -1888,24 +1935,24 @@ def run(make_llm: Callable[[], LLM] = openai_from_env, words: list[str] | None =
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
     try:
         options = options_from(words, has_demo=make_llm is openai_from_env)
-        screen = Screen(only_answer=bool(options.question), tracing=options.trace)
         with contextlib.ExitStack() as stack:
-            if getattr(options, "demo", False):
+            if options.demo:
                 import demo
                 entries, url = stack.enter_context(demo.start())
-                llm, servers = LLM("pretend-model", "none", url), by_name(entries, HERE / "demo")
-                screen.say(demo.WELCOME)
+                chat = Chat(LLM("pretend-model", "none", url), by_name(entries, HERE / "demo"))
+                print(demo.WELCOME, file=sys.stderr if options.question else sys.stdout)
             else:
-                load_dotenv(find(".env"))
-                llm = make_llm()
-                path = Path(options.config) if options.config else find("mcp_servers.json")
+                read_env()
+                path = Path(options.config or find("mcp_servers.json"))
                 servers = load_servers(path) if options.config or path.exists() else {}
-            if options.trace or os.getenv("MCP_TRACE", "0") != "0":
+                chat = Chat(make_llm(), servers,
+                            options.system_prompt or os.getenv("SYSTEM_PROMPT", ""))
+            tracing = options.trace or os.getenv("MCP_TRACE", "0") != "0"
+            if tracing:
                 wire.setLevel(logging.DEBUG)
                 wire.addHandler(logging.StreamHandler())
-            chat = stack.enter_context(
-                Chat(llm, servers, options.system_prompt or os.getenv("SYSTEM_PROMPT", "")))
-            main(chat, options.question, screen)
+            stack.enter_context(chat)
+            main(chat, options.question, Screen(bool(options.question), tracing))
     except Problem as problem:
         sys.exit(f"\n{clean(problem)}")
     except KeyboardInterrupt:

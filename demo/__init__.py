@@ -7,6 +7,7 @@ Both run on this computer only, so the demo needs no key, no account and no netw
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def start() -> Iterator[tuple[list[dict], str]]:
     # Only the demo needs these two, so only the demo waits for them to load.
     from demo.pretend_model import serve_model
     from demo.toy_server import serve_http
+
+    # Nothing of your own settings takes part: not what the openai package looks for, and no
+    # proxy, for all the ways are short ones on this computer.
+    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = "*"
 
     toy_server = Path(__file__).resolve().with_name("toy_server.py")
     with serve_model() as base_url, serve_http() as url:
