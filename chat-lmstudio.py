@@ -21,7 +21,7 @@ def lm_studio_from_env() -> LLM:
         # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
         listed = as_dict(requests.get(f"{url.rstrip('/')}/models", timeout=5).json())
     except requests.JSONDecodeError:
-        listed = {}  # it's there, and no more do we need to know
+        listed = {}  # it's there, and that is all we need to know
     except requests.RequestException:
         raise Problem(unreachable) from None
     return LLM(

@@ -1,0 +1,71 @@
+"""What several test files need. Nothing here is a fake: servers listen, programs run."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripted_server import ScriptedHttp, ScriptedStdio  # noqa: E402
+
+from chat import Connection, HttpConnection, Server, StdioConnection  # noqa: E402
+from demo.toy_server import serve_http  # noqa: E402
+
+settings.register_profile("here", deadline=None)  # how fast a computer is, is not tested
+settings.load_profile("here")
+collect_ignore = ["servers"]  # programs of their own, for other versions of other packages
+
+
+@pytest.fixture
+def connect():
+    """connect(server) is a Connection, and the end of the test hangs up."""
+    with contextlib.ExitStack() as at_the_end:
+        def connect(server: Server) -> Connection:
+            kind = HttpConnection if server.url else StdioConnection
+            connection = kind(server)
+            at_the_end.callback(connection.close)
+            return connection
+
+        yield connect
+
+
+@pytest.fixture
+def toy_http(connect):
+    """A connection to the toy server, over HTTP."""
+    with serve_http() as url:
+        connection = connect(Server("toy", url=url))
+        yield connection
+        connection.close()
+
+
+@pytest.fixture
+def toy_stdio(connect):
+    """A connection to the toy server, over stdio."""
+    return connect(Server("toy", command="python", cwd=str(ROOT), args=["demo/toy_server.py"]))
+
+
+@pytest.fixture
+def http_server():
+    """http_server({"tools/list": ...}) listens, and answers as its script says."""
+    with contextlib.ExitStack() as at_the_end:
+        yield lambda *args, **more: at_the_end.enter_context(ScriptedHttp(*args, **more))
+
+
+@pytest.fixture
+def stdio_server(tmp_path):
+    """stdio_server("a program") is a program that chat.py can start, and talk to."""
+    folders = (tmp_path / f"program-{number}" for number in range(100))
+    return lambda body: ScriptedStdio(next(folders), body)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_computer(monkeypatch):
+    """No test depends on the keys and proxies of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "LMSTUDIO_", "MCP_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,100 @@
+"""What the tests of oauth_handler.py share: a small world with a person, a browser and a clock."""
+
+import json
+import threading
+from pathlib import Path
+
+import requests
+from login_server import McpServer, SignInService
+
+from oauth_handler import LoginNeeded, OAuth, OAuthError, TokenStore
+
+CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
+
+
+class World:
+    """A server "sheets", its sign-in service, and somebody who signs in there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.file = folder / ".mcp_tokens.json"
+        self.service = SignInService()
+        self.server = McpServer(self.service)
+        self.lines: list[str] = []          # what was printed
+        self.typed: list[str] = []          # what will be typed
+        self.opened: list[str] = []         # pages that the browser was sent to
+        self.pages: list[requests.Response] = []      # and what it showed in the end
+        self.failures: list[str] = []       # errors that were raised
+        self.seconds = 1_800_000_000.0
+        self.landed = threading.Event()
+
+    def browser(self, url: str) -> bool:
+        self.opened.append(url)
+
+        def visit() -> None:
+            self.pages.append(requests.get(url, timeout=10))
+            self.landed.set()
+
+        threading.Thread(target=visit, daemon=True).start()
+        return True
+
+    def store(self, **options) -> TokenStore:
+        return TokenStore(self.file, say=self.lines.append, **options)
+
+    def auth(self, store: TokenStore | None = None, url: str = "", person: bool = True,
+             browser=None, patience: float = 5, ask=None, **settings) -> OAuth:
+        settings.setdefault("redirect_port", 0)
+        return OAuth("sheets", url or self.server.url, settings, store or self.store(),
+                     person=person, say=self.lines.append, open_browser=browser or self.browser,
+                     ask=ask or (lambda prompt: self.typed.pop(0)), now=lambda: self.seconds,
+                     patience=patience)
+
+    def call(self, auth: OAuth, logins: int = 4) -> int:
+        """Send one request as chat.py does: sign in if somebody must, and send it again."""
+        try:
+            for _ in range(logins):
+                try:
+                    return requests.post(auth.url, data=CALL, auth=auth, stream=True, timeout=10,
+                                         allow_redirects=False).status_code
+                except LoginNeeded as needed:
+                    auth.login(needed)
+        except OAuthError as error:
+            self.failures.append(str(error))
+            raise
+        raise AssertionError("it asks for one login after the other")
+
+    def failure(self, auth: OAuth) -> str:
+        """The sentence with which a request fails."""
+        try:
+            self.call(auth)
+        except OAuthError as error:
+            return str(error)
+        raise AssertionError("it did not fail")
+
+    @property
+    def stored(self) -> dict:
+        return json.loads(self.file.read_text())
+
+    def change(self, **entry) -> None:
+        """Edit what is stored for "sheets"."""
+        data = self.stored
+        data["tokens"]["sheets"].update(entry)
+        self.file.write_text(json.dumps(data))
+        self.file.chmod(0o600)
+
+    @property
+    def printed(self) -> str:
+        return "\n".join(self.lines)
+
+    def search_for_secrets(self, elsewhere: str = "") -> None:
+        """Nothing that is secret may be anywhere but in the token file."""
+        files = [path.read_text(errors="replace") for path in self.folder.rglob("*")
+                 if path.is_file() and path != self.file]
+        everything = "\n".join([*self.lines, *self.failures, *files, elsewhere,
+                                *(page.text for page in self.pages)])
+        for secret in self.service.confidential:
+            assert secret not in everything
+
+    def close(self) -> None:
+        self.service.close()
+        self.server.close()

@@ -1,0 +1,80 @@
+"""A server made with the official Python SDK, version 1 or 2.
+
+    python sdk_server.py stdio
+    python sdk_server.py http      prints {"sessions": "http://127.0.0.1:...", ...}
+
+Over HTTP it is four servers: with sessions or without, answering with event streams or JSON.
+"""
+
+import asyncio
+import itertools
+import json
+import socket
+import sys
+
+try:  # version 2
+    from mcp.server.mcpserver import Context, Image
+    from mcp.server.mcpserver import MCPServer as FastMCP
+except ImportError:
+    from mcp.server.fastmcp import Context, FastMCP, Image
+
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def weather(town: str) -> dict[str, str]:
+    """Tell the weather."""
+    return {"town": town, "sky": "sunny"}
+
+
+def picture() -> Image:
+    """Draw a picture."""
+    return Image(data=PNG, format="png")
+
+
+def fail() -> str:
+    """Fail on purpose."""
+    raise ValueError("You asked for it.")
+
+
+async def count(to: int, ctx: Context) -> str:
+    """Count, and report progress."""
+    for number in range(1, to + 1):
+        await ctx.report_progress(number, to, f"Counted {number}")
+        await asyncio.sleep(0.05)
+    return f"Counted to {to}."
+
+
+def make(**options: bool) -> FastMCP:
+    server = FastMCP("sdk", **options)
+    for function in add, weather, picture, fail, count:
+        server.tool()(function)
+    return server
+
+
+async def serve() -> None:
+    import uvicorn
+    urls, servers = {}, []
+    for stateless, as_json in itertools.product([False, True], repeat=2):
+        options = {"stateless_http": stateless, "json_response": as_json}
+        try:
+            app = make(**options).streamable_http_app()  # version 1 wants to know it here,
+        except TypeError:
+            app = make().streamable_http_app(**options)  # and version 2 here
+        listener = socket.create_server(("127.0.0.1", 0))
+        name = ("stateless" if stateless else "sessions") + (", JSON" if as_json else "")
+        urls[name] = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        servers.append(server.serve(sockets=[listener]))
+    print(json.dumps(urls), flush=True)
+    await asyncio.gather(*servers)
+
+
+if sys.argv[1] == "stdio":
+    make().run("stdio")
+else:
+    asyncio.run(serve())

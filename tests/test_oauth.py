@@ -1,0 +1,1468 @@
+"""oauth_handler.py, against a sign-in service and a server on this computer (login_server.py).
+
+The numbers F1 to F48 are those of our list of what may go wrong. Nothing is patched: what the
+outside world does goes through the arguments of the class OAuth.
+"""
+
+import contextlib
+import errno
+import html as html_module
+import json
+import os
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from login_server import Reply, Site
+from oauth_world import CALL, World
+
+import oauth_handler
+from oauth_handler import LoginNeeded, OAuthError, TokenStore, check_settings, parse_challenge
+
+F = "OAuth authentication failed for sheets: "
+WELL_KNOWN = "/.well-known/oauth-authorization-server"
+RESOURCE = "/.well-known/oauth-protected-resource/mcp"
+
+
+@pytest.fixture
+def world(tmp_path, capfd, caplog, monkeypatch):
+    """Before it ends, everything printed, logged and shown is searched for secrets."""
+    monkeypatch.setenv("NETRC", os.devnull)
+    world = World(tmp_path)
+    yield world
+    world.close()
+    printed = capfd.readouterr()
+    world.search_for_secrets(printed.out + printed.err + caplog.text)
+
+
+def answers(*args, **more):
+    return lambda visit: Reply(*args, **more)
+
+
+# ── The story ────────────────────────────────────────────────────────────────────────────
+
+def test_a_first_login_from_the_401_to_the_answer(world):
+    world.server.challenge = 'Bearer scope="sheets.read"'
+
+    assert world.call(world.auth()) == 200
+
+    origin, page = world.service.origin, world.opened[0]
+    assert world.printed == f"""\
+  Discovered auth endpoint: {origin}/authorize
+  Discovered token endpoint: {origin}/token
+  Registering OAuth client for sheets...
+  [OK] Client registered successfully
+
+  Opening browser for OAuth authentication...
+  If the browser does not open, copy this address:
+{page}
+  Waiting for authorization...
+
+  [SUCCESS] Authorization code received
+  [SUCCESS] Access token obtained
+  [SUCCESS] Token stored for future use
+"""
+    asked = {key: value for key, [value] in parse_qs(urlsplit(page).query).items()}
+    port = urlsplit(asked["redirect_uri"]).port
+    assert asked["redirect_uri"] == f"http://localhost:{port}/callback"
+    assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+    assert asked["resource"] == world.server.url
+    assert asked["scope"] == "sheets.read"
+    [about_us] = [json.loads(visit.body) for visit in world.service.asked("/register")]
+    assert about_us == {
+        "client_name": "simple-mcp-chat-sheets", "redirect_uris": [asked["redirect_uri"]],
+        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+        "token_endpoint_auth_method": "none", "application_type": "native",
+        "scope": "sheets.read"}
+    assert "You have signed in" in world.pages[0].text
+    first, second = world.server.asked("/mcp")
+    assert (first.token, second.body) == ("", CALL)
+    assert second.token == world.stored["tokens"]["sheets"]["access_token"]
+
+
+def test_later_runs_use_the_stored_token(world):
+    world.call(world.auth())
+    world.lines.clear()
+
+    auth = world.auth()
+    world.call(auth)
+    world.call(auth)
+
+    assert world.printed == "Using stored token for sheets"
+    assert len(world.opened) == 1
+
+
+def test_a_token_is_renewed_before_it_ends(world):
+    world.call(world.auth())
+    world.seconds += 3600 - 30
+
+    auth = world.auth()
+    assert world.call(auth) == 200
+
+    form = world.service.asked("/token")[-1].form
+    assert (form["grant_type"], form["resource"]) == ("refresh_token", world.server.url)
+    assert "scope" not in form
+    assert len(world.opened) == 1
+    assert len(world.server.asked("/mcp")) == 3      # 401, answer, answer: no second 401
+
+
+def test_a_401_in_the_middle_renews_the_token_and_repeats_the_request(world):
+    auth = world.auth()
+    world.call(auth)
+    world.service.valid.clear()
+
+    assert world.call(auth) == 200
+
+    assert len(world.opened) == 1
+    assert [visit.body for visit in world.server.asked("/mcp")] == [CALL] * 4
+
+
+def test_a_revoked_token_that_cannot_be_renewed_leads_to_one_new_login(world):
+    auth = world.auth()
+    world.call(auth)
+    world.service.valid.clear()
+    world.service.refreshing.clear()
+
+    assert world.call(auth) == 200
+    assert len(world.opened) == 2
+    assert "The login for sheets has expired. Opening the browser again..." in world.lines
+
+
+def test_more_scope_is_asked_for_together_with_what_we_had(world):
+    world.server.challenge = 'Bearer scope="read"'
+    auth = world.auth()
+    world.call(auth)
+    world.server.scope = "write"
+
+    assert world.call(auth) == 200
+    assert parse_qs(urlsplit(world.opened[1]).query)["scope"] == ["read write"]
+
+
+def test_in_threads_one_login_serves_all(world):
+    auth = world.auth()
+    needed = []
+
+    def ask():
+        with pytest.raises(LoginNeeded) as caught:
+            requests.post(world.server.url, data=CALL, auth=auth, timeout=10)
+        needed.append(caught.value)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in needed:
+        auth.login(one)
+
+    assert len(needed) == 4
+    assert len(world.opened) == 1
+
+
+def test_without_a_challenge_login_looks_in_the_well_known_places(world):
+    auth = world.auth()
+    auth.login()
+    assert world.call(auth) == 200
+    assert len(world.server.asked("/mcp")) == 1
+
+
+def test_a_login_elsewhere_is_found_instead_of_opening_a_second_browser(world):
+    auth = world.auth()
+    with pytest.raises(LoginNeeded) as caught:
+        requests.post(world.server.url, data=CALL, auth=auth, timeout=10)
+    world.call(world.auth())        # another program
+
+    auth.login(caught.value)
+
+    assert world.call(auth) == 200
+    assert len(world.opened) == 1
+
+
+@pytest.mark.parametrize("offered, registered, secret", [
+    (["client_secret_basic"], {"client_secret": "s/e c:ret"}, "s/e c:ret"),
+    (["client_secret_post"], {"client_secret": "s/e c:ret"}, "s/e c:ret"),
+    (["none"], {"client_secret": "unwanted", "token_endpoint_auth_method": "none"}, None),
+    (None, {"client_secret": "kept", "token_endpoint_auth_method": "client_secret_post"}, "kept"),
+])
+def test_a_client_shows_its_secret_in_the_way_that_was_agreed(world, offered, registered, secret):
+    if offered:
+        world.service.metadata["token_endpoint_auth_methods_supported"] = offered
+    world.service.registered, world.service.secret = registered, secret
+    world.service.confidential.add(registered["client_secret"])
+    auth = world.auth()
+
+    assert world.call(auth) == 200
+    world.service.valid.clear()
+    assert world.call(auth) == 200         # and the same when the token is renewed
+
+    for visit in world.service.asked("/token"):
+        assert ("authorization" in visit.headers) == (offered == ["client_secret_basic"])
+        assert ("client_secret" in visit.form) == (
+            secret is not None and offered != ["client_secret_basic"])
+
+
+def test_a_client_from_the_settings(world):
+    world.service.clients.add("by-hand")
+    world.service.secret = "config-secret"
+    world.service.confidential.add("config-secret")
+    by_hand = {"client_id": "by-hand", "client_secret": "config-secret"}
+
+    assert world.call(world.auth(**by_hand)) == 200
+    world.seconds += 7200
+    assert world.call(world.auth(**by_hand)) == 200
+
+    assert not world.service.asked("/register")
+    assert "config-secret" not in world.file.read_text()
+
+
+def test_a_document_about_us_instead_of_a_registration(world):
+    ours = "https://example.com/simple-mcp-chat.json"
+    world.service.metadata["client_id_metadata_document_supported"] = True
+    world.service.clients.add(ours)
+
+    assert world.call(world.auth(client_metadata_url=ours)) == 200
+    assert not world.service.asked("/register")
+    assert world.stored["tokens"]["sheets"]["client_id"] == ours
+
+
+def test_a_machine_signs_in_without_a_person(world):
+    world.service.clients.add("machine")
+    world.service.secret = "machine-secret"
+    world.service.confidential.add("machine-secret")
+    auth = world.auth(person=False, client_id="machine", client_secret="machine-secret",
+                      grant_type="client_credentials", scopes=["read"])
+
+    assert requests.post(auth.url, data=CALL, auth=auth, timeout=10).status_code == 200
+    [form] = [visit.form for visit in world.service.asked("/token")]
+    assert form == {"grant_type": "client_credentials", "scope": "read", "client_id": "machine",
+                    "resource": world.server.url}
+    assert not world.opened
+
+
+def test_a_machine_tries_again_after_a_hiccup(world):
+    world.service.clients.add("machine")
+    fine, world.service.pages["/token"] = world.service.pages["/token"], answers(503)
+    auth = world.auth(person=False, client_id="machine", client_secret="x",
+                      grant_type="client_credentials")
+    assert "(HTTP 503). Try again later." in world.failure(auth)
+    world.service.pages["/token"] = fine
+    assert world.call(auth) == 200
+
+
+def test_a_login_form_is_posted_and_followed_to_its_end(world):
+    def login(visit):
+        form = visit.form
+        world.service.confidential.add("hunter2")
+        if form["password"] != "hunter2":
+            return Reply(401)
+        return world.service.authorize(visit)
+
+    service = world.service
+    service.pages["/authorize"] = lambda visit: Reply(302, headers={"Location": "/login?step=2"})
+    service.pages["/login"] = login
+    form = {"username": "ada", "password": "hunter2"}
+    auth = world.auth(person=False, login_form=form)
+
+    assert requests.post(auth.url, data=CALL, auth=auth, timeout=10).status_code == 200
+    assert not world.opened
+    bad = world.auth(store=TokenStore(world.folder / "other.json"), person=False,
+                     login_form={**form, "password": "wrong"})
+    assert world.failure(bad) == F + 'the login form was refused (HTTP 401). Check "login_form".'
+
+
+def test_a_login_form_goes_to_no_other_address(world):
+    elsewhere = Site()
+    world.service.pages["/authorize"] = answers(302, headers={"Location": f"{elsewhere.origin}/"})
+    auth = world.auth(login_form={"password": "hunter2"})
+    assert "the login form was refused" in world.failure(auth)
+    assert elsewhere.visits == []
+    elsewhere.close()
+
+
+def test_the_old_way_without_resource_metadata(world):
+    """MCP 2025-03-26: the server is its own sign-in service."""
+    world.server.pages.pop(RESOURCE)
+    for path in ("/authorize", "/token", "/register"):
+        world.server.pages[path] = world.service.pages[path]
+
+    assert world.call(world.auth()) == 200
+    assert "resource=" not in world.opened[0]
+
+
+def test_the_old_way_with_metadata_that_points_to_another_issuer(world):
+    world.server.pages.pop(RESOURCE)
+    world.server.pages[WELL_KNOWN] = answers(200, {
+        "issuer": world.service.issuer, "authorization_endpoint": "https://not.believed",
+        "token_endpoint": "https://not.believed"})
+
+    assert world.call(world.auth()) == 200
+    assert world.stored["tokens"]["sheets"]["issuer"] == world.service.issuer
+
+
+def test_two_addresses_from_the_settings_need_no_discovery(world):
+    world.server.pages.pop(RESOURCE)
+    world.service.clients.add("by-hand")
+    origin = world.service.origin
+    auth = world.auth(client_id="by-hand", auth_url=f"{origin}/authorize",
+                      token_url=f"{origin}/token")
+    assert world.call(auth) == 200
+    assert 'Set "token_url" too.' in world.failure(
+        world.auth(store=TokenStore(world.folder / "other.json"), client_id="by-hand",
+                   auth_url=f"{origin}/authorize"))
+
+
+def test_F11_who_sets_both_addresses_vouches_for_them(world):
+    del world.service.metadata["code_challenge_methods_supported"]
+    origin = world.service.origin
+    auth = world.auth(auth_url=f"{origin}/authorize", token_url=f"{origin}/token")
+    assert world.call(auth) == 200
+    assert "does not say whether it knows PKCE" in world.printed
+    assert "code_challenge_method=S256" in world.opened[0]
+
+
+def test_offline_access_is_asked_for_where_it_exists(world):
+    world.server.resource["scopes_supported"] = ["read"]
+    world.service.metadata["scopes_supported"] = ["read", "offline_access"]
+    world.call(world.auth())
+    assert "scope=read%20offline_access&prompt=consent" in world.opened[0]
+
+
+def test_signing_out_and_the_overview(world):
+    store = world.store()
+    world.call(world.auth(store))
+    [signed_in] = store.overview()
+    assert (signed_in.server, signed_in.issuer) == ("sheets", world.service.issuer)
+    assert (signed_in.until, signed_in.renews) == (world.seconds + 3600, True)
+
+    assert store.forget("sheets")
+    assert not store.forget("sheets")
+    assert store.overview() == []
+    world.call(world.auth(store))
+    assert len(world.service.asked("/register")) == 2
+
+
+def test_secrets_stay_out_of_what_python_prints(world):
+    client = oauth_handler.Client("config", "id", "the secret")
+    tokens = oauth_handler.Tokens("u", "i", "c", "t", None, "s", "the secret", "the secret", 0, 0)
+    assert "the secret" not in f"{client!r} {tokens!r} {oauth_handler.Answer(200, {})!r}"
+    world.service.secret = "the secret"
+    auth = world.auth(client_id="x", client_secret="the secret")
+    with pytest.raises(OAuthError) as caught:
+        world.call(auth)
+    assert "the secret" not in repr((caught.value.args, vars(caught.value), auth))
+
+
+def test_the_map_in_the_docstring_is_the_order_of_the_file():
+    source = Path(oauth_handler.__file__).read_text(encoding="utf-8")
+    on_the_map = re.findall(r"^    Part (\d)   (.+?)  ", oauth_handler.__doc__, re.MULTILINE)
+    in_the_file = re.findall(r"^# ── Part (\d): (.+?) ─", source, re.MULTILINE)
+    assert on_the_map == in_the_file
+    assert "import chat" not in source and "from chat" not in source
+
+
+@pytest.mark.parametrize("header, found", [
+    ('Bearer resource_metadata="https://a/x", scope="a b"',
+     {"resource_metadata": "https://a/x", "scope": "a b"}),
+    ('BEARER Scope = "a b"', {"scope": "a b"}),
+    (r'Basic realm="a, Bearer scope=\"x\"", Bearer scope=foo , resource_metadata=https://a/b?c=d',
+     {"realm": 'a, Bearer scope="x"', "scope": "foo", "resource_metadata": "https://a/b?c=d"}),
+    ('DPoP algs="ES256", Bearer scope="z"', {"algs": "ES256", "scope": "z"}),
+    ('Bearer realm="x" resource_metadata="https://nocomma/x"',
+     {"realm": "x", "resource_metadata": "https://nocomma/x"}),
+    ("Bearer", {}), ('Bearer scope="unterminated', {}), ("", {}), (None, {}),
+    ('Bearer scope=""', {"scope": ""}),
+])
+def test_challenges(header, found):
+    assert parse_challenge(header) == found
+
+
+# ── What may go wrong before the browser opens ───────────────────────────────────────────
+
+def html(visit):
+    return Reply(200, b"<!doctype html><title>An app</title>")
+
+
+def too_big(visit):
+    return Reply(200, b'{"resource": "' + b"x" * 2**21 + b'"}')
+
+
+FINE = {
+    "F1 no challenge": lambda world: setattr(world.server, "challenge", ""),
+    "F1 no header at all": lambda world: world.server.pages.update(
+        {"/mcp": lambda visit: Reply(200) if visit.token else Reply(401)}),
+    "F1 html in place of the first document": lambda world: world.server.pages.update(
+        {RESOURCE: html, RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
+    "F1 one slash": lambda world: world.service.metadata.update(
+        issuer=world.service.issuer + "/"),
+    "F4 too big, so the next place": lambda world: world.server.pages.update(
+        {RESOURCE: too_big, RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
+    "F4 redirects in a circle": lambda world: world.server.pages.update(
+        {RESOURCE: answers(302, headers={"Location": RESOURCE}),
+         RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
+    "F9 form-encoded": lambda world: world.service.pages.update({
+        "/token": lambda visit: Reply(
+            200, "&".join(f"{key}={value}" for key, value in
+                          world.service.token(visit).body.items()).encode(),
+            {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})}),
+}
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_it_works_all_the_same(world, case):
+    FINE[case](world)
+    assert world.call(world.auth()) == 200
+
+
+def test_F9_a_refresh_keeps_what_the_answer_leaves_out(world):
+    world.server.challenge = 'Bearer scope="read"'
+    world.call(world.auth())
+    before = world.stored["tokens"]["sheets"]
+    world.service.valid["next"] = "read"
+    world.service.pages["/token"] = answers(200, {"access_token": "next"})
+    world.seconds += 7200
+    assert world.call(world.auth()) == 200
+    after = world.stored["tokens"]["sheets"]
+    assert (after["access_token"], after["expires_at"]) == ("next", None)
+    assert all(after[key] == before[key] for key in ("refresh_token", "scope", "resource"))
+
+
+def test_F10_an_issuer_that_the_old_way_points_to_must_confirm_it(world):
+    world.server.pages.pop(RESOURCE)
+    world.server.pages[WELL_KNOWN] = answers(200, {"issuer": world.service.issuer})
+    world.service.metadata["issuer"] = "https://evil.example"
+    assert world.failure(world.auth()).startswith(
+        F + f"the sign-in service names itself {world.service.issuer} but was found at "
+        f"{world.server.origin}. Ask the server's owner")
+
+
+UNSAFE = ("the server sent an unsafe sign-in address. Check the server's URL, or ask its owner.")
+NO_PKCE = "the sign-in service does not offer PKCE (S256), so logging in would not be safe."
+NO_TOKEN = "the sign-in service did not return a usable token."
+NOT_FOUND = ("this server asks for a login but publishes no sign-in information. If it uses a "
+             'token, set "auth_type": "token"; otherwise set "client_id", "auth_url" and '
+             '"token_url".')
+
+
+def challenge(url):
+    return lambda world: setattr(world.server, "challenge", f'Bearer resource_metadata="{url}"')
+
+
+def metadata(**fields):
+    return lambda world: world.service.metadata.update(fields)
+
+
+def without(key):
+    return lambda world: world.service.metadata.pop(key)
+
+
+def service_says(path, *args, **more):
+    return lambda world: world.service.pages.update({path: answers(*args, **more)})
+
+
+def server_says(path, *args, **more):
+    return lambda world: world.server.pages.update({path: answers(*args, **more)})
+
+
+def nothing_anywhere(world):
+    world.server.pages.pop(RESOURCE)
+
+
+def down(world):
+    world.service.close()
+
+
+BEFORE = [
+    ("F2 http", challenge("http://evil.example/x"), UNSAFE),
+    ("F2 javascript", challenge("javascript:alert(1)"), UNSAFE),
+    ("F2 spaces", challenge("https://evil.example/a b"), UNSAFE),
+    ("F2 a password", challenge("https://user:pw@evil.example/x"), UNSAFE),
+    ("F2 a port that is none", challenge("https://evil.example:99999/x"), UNSAFE),
+    ("F2 a backslash", challenge("https://good.example\\\\@evil.example/x"), UNSAFE),
+    ("F2 an endpoint", metadata(authorization_endpoint="javascript:alert(1)"), UNSAFE),
+    ("F5 resource metadata 503", server_says(RESOURCE, 503), "could not reach {server}. "
+     "Check your connection and try again."),
+    ("F5 service metadata 503", service_says(WELL_KNOWN, 503), "could not reach {service}. "
+     "Check your connection and try again."),
+    ("F5 the service is down", down, "could not reach {service}. "
+     "Check your connection and try again."),
+    ("F5 no such host", challenge("https://nowhere.invalid/x"), "could not reach nowhere.invalid. "
+     "Check your connection and try again."),
+    ("F6 another host", lambda world: world.server.resource.update(
+        resource="https://evil.example"), "the server's sign-in data is for https://evil.example,"
+     ' not for this URL. Check "url" in mcp_servers.json.'),
+    ("F6 not a parent", lambda world: world.server.resource.update(
+        resource=world.server.origin + "/mc"), "the server's sign-in data is for {server_url}/mc,"
+     ' not for this URL. Check "url" in mcp_servers.json.'),
+    ("F7 nothing found", nothing_anywhere, NOT_FOUND),
+    ("F8 not an object", service_says(WELL_KNOWN, 200, []), "the sign-in service {issuer} sent "
+     "incomplete data (no addresses)."),
+    ("F8 no token_endpoint", without("token_endpoint"), "the sign-in service {issuer} sent "
+     "incomplete data (no token_endpoint)."),
+    ("F8 a wrong type", metadata(token_endpoint=["x"]), "the sign-in service {issuer} sent "
+     "incomplete data (no token_endpoint)."),
+    ("F10 another issuer", metadata(issuer="https://a"), "the sign-in service names itself "
+     "https://a but was found at {issuer}. Ask the server's owner which sign-in addresses are "
+     'right; they can be set as "auth_url" and "token_url".'),
+    ("F11 PKCE not mentioned", without("code_challenge_methods_supported"), NO_PKCE),
+    ("F11 only plain", metadata(code_challenge_methods_supported=["plain"]), NO_PKCE),
+    ("F13", service_says("/register", 400, {"error": "invalid_redirect_uri"}), "the sign-in "
+     "service refused the address {redirect} (invalid_redirect_uri). Create a client there by "
+     'hand and set "client_id".'),
+    ("F14", without("registration_endpoint"), "this sign-in service does not register clients by "
+     "itself. Create an OAuth client there with the redirect address {redirect}, then put its "
+     '"client_id" (and "client_secret", if any) in the "oauth" section of mcp_servers.json.'),
+    *[(f"F15 {answer}", service_says("/register", 201, answer), "the sign-in service answered the "
+       "registration in a way this program cannot use.") for answer in (
+        {}, {"client_id": ""}, {"client_id": 7}, {"client_id": "a\nb"},
+        {"client_id": "x", "token_endpoint_auth_method": "client_secret_basic"},
+        {"client_id": "x", "token_endpoint_auth_method": "private_key_jwt"})],
+    ("F16 403", service_says("/register", 403, b"<html>no"), "registration was refused "
+     '(HTTP 403). Try later, or set "client_id".'),
+    ("F16 429", service_says("/register", 429), "registration was refused (HTTP 429). "
+     'Try later, or set "client_id".'),
+    ("F45 registration", service_says("/register", 307, headers={
+        "Location": "https://evil.example/"}), "the sign-in service redirected a private request. "
+     "Nothing was sent on."),
+]
+
+
+@pytest.mark.parametrize("arrange, expected", [row[1:] for row in BEFORE],
+                         ids=[row[0] for row in BEFORE])
+def test_it_stops_before_a_browser_opens(world, arrange, expected):
+    arrange(world)
+    names = {"server": urlsplit(world.server.url).netloc, "server_url": world.server.origin,
+             "service": urlsplit(world.service.origin).netloc, "issuer": world.service.issuer,
+             "redirect": "http://localhost:*/callback"}
+    failure = re.sub(r"localhost:\d+/callback", "localhost:*/callback", world.failure(world.auth()))
+    assert failure == F + expected.format(**names)
+    assert world.opened == []
+    assert not [visit for visit in world.service.visits if visit.path in ("/authorize", "/token")]
+
+
+@pytest.mark.parametrize("address", ["https://127.0.0.1/x", "https://169.254.169.254/x",
+                                     "https://10.0.0.5/x", "http://localhost/x", "https://[::1]/x",
+                                     "https://2130706433/x", "https://[::ffff:10.0.0.5]/x"])
+def test_F3_a_public_server_cannot_send_us_into_our_own_network(address):
+    with pytest.raises(OAuthError, match="unsafe sign-in address"):
+        oauth_handler.safe_url(address, near="https://public.example/mcp")
+
+
+def test_F3_not_even_with_a_redirect(world):
+    world.server.pages[RESOURCE] = answers(302, headers={"Location": "http://10.0.0.5/"})
+    assert world.failure(world.auth()) == F + UNSAFE
+
+
+@pytest.mark.parametrize("address", ["https://id.example/@org/server", "https://id.example:8443/?a=@",
+                                     "https://[2606:4700::1111]/x"])
+def test_addresses_that_only_look_odd(address):
+    assert oauth_handler.safe_url(address, near="https://public.example/mcp") == address
+
+
+def test_F5_deletes_nothing_and_does_not_latch(world):
+    auth = world.auth()
+    world.call(auth)
+    world.service.valid.clear()
+    world.service.refreshing.clear()
+    fine = world.server.pages[RESOURCE]
+    world.server.pages[RESOURCE] = answers(503)
+    assert "could not reach" in world.failure(auth)
+    assert world.stored["clients"]
+    world.server.pages[RESOURCE] = fine
+    assert world.call(auth) == 200
+
+
+def test_F12_a_clock_set_back_and_a_netrc(world, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login ada password netrc-password\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    world.call(world.auth())
+    world.seconds -= 86400
+    assert world.call(world.auth()) == 200
+    assert [visit.form["grant_type"] for visit in world.service.asked("/token")] == [
+        "authorization_code", "refresh_token"]
+    headers = [visit.headers.get("authorization", "")
+               for visit in world.service.asked("/token") + world.server.visits]
+    assert not [header for header in headers if header.startswith("Basic")]
+    netrc.unlink()
+
+
+@pytest.mark.parametrize("change", [
+    {"redirect_uri": "http://localhost:1/callback"}, {"client_secret_expires_at": 5},
+    {"client_id": 7}], ids=["F17 port", "F17 secret expired", "F17 nonsense"])
+def test_F17_an_unfit_registration_is_made_anew(world, change):
+    port = free_port()
+    world.call(world.auth(redirect_port=port))
+    data = world.stored
+    data["clients"][world.service.issuer]["sheets"].update(change)
+    data["tokens"] = {}
+    world.file.write_text(json.dumps(data))
+    assert world.call(world.auth(redirect_port=port)) == 200
+    assert len(world.service.asked("/register")) == 2
+
+
+def test_F17_a_fitting_registration_is_used_again(world):
+    port = free_port()
+    world.call(world.auth(redirect_port=port))
+    world.change(url="https://elsewhere.example")       # F44: and its token isn't
+    world.server.visits.clear()
+    assert world.call(world.auth(redirect_port=port)) == 200
+    assert len(world.service.asked("/register")) == 1
+    assert world.server.asked("/mcp")[0].token == ""
+
+
+def test_F18_a_configured_client_is_for_one_issuer(world):
+    world.service.clients.add("by-hand")
+    world.call(world.auth(client_id="by-hand"))
+    old, world.service.issuer = world.service.issuer, world.service.origin + "/moved"
+    world.service.metadata["issuer"] = world.service.issuer
+    world.service.pages[WELL_KNOWN + "/moved"] = answers(200, world.service.metadata)
+    world.server.resource["authorization_servers"] = [world.service.issuer]
+    world.change(access_token="old", refresh_token=None)
+    assert world.failure(world.auth(client_id="by-hand")) == (
+        F + f"sign-in moved from {old} to {world.service.issuer}. If that is expected, delete "
+        '.mcp_tokens.json and update "client_id".')
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_F20_the_port_is_taken(world, host):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        try:
+            taken.bind((host, 0))
+        except OSError as error:
+            assert error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+            pytest.skip("this computer has no IPv6")
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert world.failure(world.auth(redirect_port=port)) == (
+            F + f"port {port} is already in use. Close the other program, or set "
+            '"redirect_port" to another number, for example 8765.')
+        assert "and register http://localhost:8765/callback with your client." in world.failure(
+            world.auth(redirect_port=port, client_id="x"))
+
+
+SETTINGS = [
+    *[(f"F21 {port!r}", {"redirect_port": port}, '"redirect_port" must be a whole number from 0 '
+       "to 65535.") for port in ("8080", 70000, -1, True, 80.5, None)],
+    ("F47 scopes", {"scopes": "mcp.read"}, '"scopes" must be a list, for example ["mcp.read"].'),
+    ("F47 scope", {"scopes": ["a b"]}, '"scopes" must be a list, for example ["mcp.read"].'),
+    ("F47 secret", {"client_secret": "x"}, '"client_secret" needs a "client_id" beside it.'),
+    ("F47 no object", ["x"], '"oauth" must be an object, like {"scopes": ["mcp.read"]}.'),
+    ("F47 unknown", {"scope": "x"}, '"scope" is not an option of "oauth". There are: client_id, '
+     "client_secret, scopes, redirect_port, auth_url, token_url, client_metadata_url, grant_type, "
+     "login_form."),
+    ("F47 auth_url", {"auth_url": "http://evil.example"}, '"auth_url" must be an https address.'),
+    ("F47 document", {"client_metadata_url": "https://a.example/"}, '"client_metadata_url" must '
+     "be the https address of your client's metadata document."),
+    ("F47 grant", {"grant_type": "password"}, '"grant_type" must be "client_credentials" for a '
+     "machine, or left out for a person."),
+    ("F47 machine", {"grant_type": "client_credentials"}, '"client_credentials" needs "client_id" '
+     'and "client_secret".'),
+    ("F47 form", {"login_form": {"user": 7}}, '"login_form" must be an object of texts, like '
+     '{"username": "ada", "password": "${PASSWORD}"}.'),
+]
+
+
+@pytest.mark.parametrize("options, expected", [row[1:] for row in SETTINGS],
+                         ids=[row[0] for row in SETTINGS])
+def test_settings_are_refused_at_the_start(options, expected):
+    with pytest.raises(OAuthError) as caught:
+        check_settings("sheets", "https://example.com/mcp", options)
+    assert str(caught.value) == F + expected
+
+
+def test_F47_a_token_does_not_travel_in_the_open():
+    with pytest.raises(OAuthError, match='"url" must begin with https://'):
+        check_settings("sheets", "http://example.com/mcp", {})
+    with pytest.raises(OAuthError, match='"url" must be a whole address'):
+        check_settings("sheets", "https://example.com:99999/mcp", {})
+    check_settings("sheets", "http://localhost:8000/mcp", {})
+
+
+# ── What may go wrong while the person signs in ──────────────────────────────────────────
+
+class Browser:
+    """A browser that brings back something else: `change` edits the query, as a dict."""
+
+    def __init__(self, world, *changes):
+        self.world, self.changes, self.seen = world, changes, []
+
+    def __call__(self, url):
+        self.world.opened.append(url)
+
+        def visit():
+            asked = {key: value for key, [value] in parse_qs(urlsplit(url).query).items()}
+            good = self.world.service.callback(asked)
+            for change in self.changes:
+                query = change(dict(good))
+                self.seen.append(requests.get(asked["redirect_uri"], params=query, timeout=10))
+
+        threading.Thread(target=visit, daemon=True).start()
+        return True
+
+
+def query(**changes):
+    return lambda good: {key: value for key, value in {**good, **changes}.items()
+                         if value is not None}
+
+
+def as_it_is(good):
+    return good
+
+
+WRONG_SENDER = ("the answer came from a different sign-in service than the one asked. Nothing was "
+                "sent. Try again; if it repeats, do not use this server.")
+
+
+@pytest.mark.parametrize("change, expected", [
+    pytest.param(query(iss="https://evil.example"), WRONG_SENDER, id="F23 wrong"),
+    pytest.param(query(iss=None), WRONG_SENDER, id="F23 missing"),
+    pytest.param(query(iss="https://evil.example", error="access_denied"), WRONG_SENDER,
+                 id="F23 wrong, with an error that we don't believe"),
+    pytest.param(query(error="access_denied", code=None),
+                 "access was not granted in the browser.", id="F24"),
+    pytest.param(query(error="server_error"), "the sign-in service reported: server_error",
+                 id="F26"),
+    pytest.param(query(error="server_error\x1b[2J", error_description="\x1b[31m<script>"),
+                 "the sign-in service reported: server_error[2J ([31m<script>)", id="F26 escapes"),
+    pytest.param(query(error="invalid_scope"), "the sign-in service does not know one of the "
+                 'requested scopes. Check "scopes" in the "oauth" section.', id="F33"),
+    pytest.param(query(code=""), "the sign-in service sent no code. Please try again.",
+                 id="no code"),
+])
+def test_the_browser_brings_a_refusal(world, change, expected):
+    browser = Browser(world, change)
+    auth = world.auth(browser=browser)
+    assert world.failure(auth) == F + expected
+    assert not world.service.asked("/token")
+    wait_for(lambda: browser.seen)
+    assert "The login did not work" in browser.seen[0].text
+    assert "<script>" not in browser.seen[0].text
+    # From now on, it fails without another window.
+    assert world.failure(auth) == F + expected
+    assert len(world.opened) == 1
+
+
+def wait_for(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_F22_strangers_are_turned_away_and_the_login_goes_on(world):
+    strays = [lambda good: {}, query(state="wrong"), query(state="é"),
+              lambda good: [*good.items(), ("code", "second")]]
+    browser = Browser(world, *strays, as_it_is)
+    original = browser.__call__
+
+    def open_page(url):
+        port = urlsplit(parse_qs(urlsplit(url).query)["redirect_uri"][0]).port
+        here = f"http://127.0.0.1:{port}"
+        assert requests.get(f"{here}/favicon.ico", timeout=5).status_code == 404
+        assert requests.get(f"{here}/other?state=x", timeout=5).status_code == 404
+        assert requests.post(f"{here}/callback", timeout=5).status_code == 501
+        foreign = requests.get(f"{here}/callback?code=1", headers={"Host": "evil.example"},
+                               timeout=5)
+        assert foreign.status_code == 404
+        assert "This page does not belong to the login you started." in foreign.text
+        return original(url)
+
+    assert world.call(world.auth(browser=open_page)) == 200
+    wait_for(lambda: len(browser.seen) == 5)
+    assert [page.status_code for page in browser.seen] == [400, 400, 400, 400, 200]
+    assert browser.seen[-1].headers["Cache-Control"] == "no-store"
+
+
+def test_F29_slow_and_endless_visitors_do_not_stand_in_the_way(world):
+    with contextlib.ExitStack() as open_sockets:
+        def open_page(url):
+            port = urlsplit(parse_qs(urlsplit(url).query)["redirect_uri"][0]).port
+            for first_words in (b"", b"GET /callback?co", b"GET /" + b"x" * 2**20):
+                visitor = socket.create_connection(("127.0.0.1", port))
+                open_sockets.enter_context(visitor)
+                with contextlib.suppress(OSError):
+                    visitor.sendall(first_words)
+            return world.browser(url)
+
+        assert world.call(world.auth(browser=open_page)) == 200
+
+
+def test_F19_no_answer_at_all(world):
+    port = free_port()
+    auth = world.auth(browser=lambda url: True, patience=0.2, redirect_port=port)
+    assert world.failure(auth).startswith(F + "no answer within ")
+    assert world.failure(auth).endswith("If the browser showed an error, just try again: the "
+                                        "program will register anew.")
+    world.call(world.auth(redirect_port=port))
+    assert len(world.service.asked("/register")) == 2
+
+
+def test_F19_an_old_page_is_mentioned(world):
+    auth = world.auth(browser=Browser(world, query(state="old")), patience=0.5)
+    assert "from another login" in world.failure(auth)
+
+
+def test_F25_ctrl_c(world):
+    port = free_port()
+
+    def press_ctrl_c(url):
+        raise KeyboardInterrupt
+
+    auth = world.auth(browser=press_ctrl_c, redirect_port=port)
+    assert world.failure(auth) == F + "login cancelled."
+    assert world.failure(auth) == F + "login cancelled."
+    assert world.stored["tokens"] == {}
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def address_of(world, **changes):
+    """What stands in the address bar in the end, on a computer where nobody listens."""
+    asked = {key: value for key, [value] in parse_qs(urlsplit(world.opened[-1]).query).items()}
+    good = {**world.service.callback(asked), **changes}
+    return requests.Request("GET", asked["redirect_uri"], params=good).prepare().url
+
+
+def no_browser(world):
+    def open_page(url):
+        world.opened.append(url)
+        return False
+    return open_page
+
+
+def test_without_a_browser_the_address_is_pasted(world):
+    auth = world.auth(browser=no_browser(world), ask=lambda prompt: address_of(world) + "#_=_ ")
+    assert world.call(auth) == 200
+    assert world.opened[0] in world.printed.split("\n")
+
+
+def test_without_a_browser_here_the_listener_works_through_a_tunnel(world):
+    def ask(prompt):
+        world.browser(world.opened[0])
+        world.landed.wait(5)
+        return ""
+
+    assert world.call(world.auth(browser=no_browser(world), ask=ask)) == 200
+
+
+def test_F27_what_is_pasted_must_be_the_address_of_this_login(world):
+    pasted = iter(["abc", lambda: address_of(world, state="old"),
+                   lambda: "https://evil.example/?" + address_of(world).partition("?")[2],
+                   lambda: "?" + address_of(world).partition("?")[2]])
+
+    def ask(prompt):
+        text = next(pasted)
+        return text if isinstance(text, str) else text()
+
+    assert world.call(world.auth(browser=no_browser(world), ask=ask)) == 200
+    assert world.printed.count("That is not the address of this login. It starts with "
+                               "http://localhost:") == 3
+
+
+def test_F27_at_most_three_more_times(world):
+    world.typed = ["", "", "", "", "not asked for"]
+    assert "there was no answer" in world.failure(world.auth(browser=no_browser(world)))
+    assert world.typed == ["not asked for"]
+
+
+def test_end_of_input_is_a_no(world):
+    def ask(prompt):
+        raise EOFError
+
+    auth = world.auth(browser=no_browser(world), ask=ask)
+    assert world.failure(auth) == F + "login cancelled."
+
+
+def test_F28_not_a_terminal(world):
+    assert world.failure(world.auth(person=False)) == (
+        F + "a browser login is needed. Start the program in a terminal once to sign in.")
+    assert world.opened == []
+
+
+@pytest.mark.parametrize("environment, opens", [
+    ({"SSH_CONNECTION": "10.0.0.1"}, False), ({"SSH_TTY": "/dev/pts/1", "DISPLAY": ":0"}, False),
+    ({}, sys.platform != "linux"), ({"SSH_CONNECTION": "10.0.0.1", "BROWSER": "true"}, True)])
+def test_a_browser_is_opened_only_where_there_is_a_screen(environment, opens):
+    program = "import oauth_handler as o; print(o.open_browser('http://127.0.0.1:9/'))"
+    if opens and "BROWSER" not in environment:
+        pytest.skip("it would open on your screen")
+    said = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
+                          cwd=Path(oauth_handler.__file__).parent,
+                          env={"PATH": os.environ["PATH"], **environment})
+    assert said.stdout == f"{opens}\n"
+
+
+# ── What may go wrong with the token ─────────────────────────────────────────────────────
+
+AFTER = [
+    ("F30", 400, {"error": "invalid_grant"}, "the login took too long or was already used. "
+     "Please try again."),
+    ("F32", 400, {"error": "invalid_target"}, "the sign-in service does not accept the address of "
+     "this MCP server (invalid_target). Ask the server's owner."),
+    ("F33", 400, {"error": "invalid_scope"}, "the sign-in service does not know one of the "
+     'requested scopes. Check "scopes" in the "oauth" section.'),
+    ("F42 error with a 200", 200, {"error": "bad_verification_code"}, "the sign-in service "
+     "reported: bad_verification_code"),
+    *[(f"F42 {answer}", 200, answer, NO_TOKEN) for answer in (
+        {}, {"access_token": ""}, {"access_token": 7}, {"access_token": "a\nb"},
+        {"access_token": "é"}, {"access_token": "x", "token_type": "DPoP"},
+        {"access_token": "x", "token_type": 7}, ["list"], b"<html>")],
+    ("a problem of its own", 503, b"", "the sign-in service has a problem of its own (HTTP 503). "
+     "Try again later."),
+]
+
+
+@pytest.mark.parametrize("status, answer, expected", [row[1:] for row in AFTER],
+                         ids=[row[0] for row in AFTER])
+def test_the_code_gets_us_no_token(world, status, answer, expected):
+    world.service.pages["/token"] = answers(status, answer)
+    auth = world.auth()
+    assert world.failure(auth) == F + expected
+    assert world.failure(auth) == F + expected
+    assert len(world.service.asked("/token")) == len(world.opened) == 1
+    assert world.stored["tokens"] == {}
+
+
+def test_F31_a_client_that_is_not_accepted(world):
+    assert world.failure(world.auth(client_id="unknown")) == (
+        F + "the sign-in service does not accept this client. "
+        'Check "client_id" and "client_secret".')
+    assert world.stored["clients"]
+
+
+def test_F31_a_registration_that_was_forgotten_is_made_anew_once(world):
+    port = free_port()
+    world.call(world.auth(redirect_port=port))
+    world.service.clients.clear()
+    world.service.valid.clear()
+
+    assert world.call(world.auth(redirect_port=port)) == 200
+    assert len(world.service.asked("/register")) == 2
+    world.service.pages["/token"] = answers(401)
+    world.service.valid.clear()
+    assert "does not accept this client" in world.failure(world.auth(redirect_port=port))
+    assert len(world.service.asked("/register")) <= 4
+
+
+@pytest.mark.parametrize("reply, reason", [
+    (Reply(500), "HTTP 500"), (Reply(503), "HTTP 503"), (Reply(429), "HTTP 429"),
+    (Reply(408), "HTTP 408"), (Reply(200, b"<html>"), "an answer without a token"),
+    (Reply(200, {"access_token": ""}), "an answer without a token")])
+def test_F34_a_service_with_a_problem_costs_no_login(world, reply, reason):
+    auth = world.auth()
+    world.call(auth)
+    before = world.file.read_text()
+    world.service.valid.clear()
+    world.service.pages["/token"] = lambda visit: reply
+    expected = f"Could not renew the login for sheets right now ({reason}). Try again in a moment."
+    assert world.failure(auth) == expected
+    world.seconds += 7200
+    assert world.failure(auth) == expected
+    assert world.file.read_text() == before
+    assert len(world.opened) == 1
+
+
+def test_F34_nobody_there(world):
+    world.call(world.auth())
+    world.service.close()
+    world.seconds += 3600 - 30
+    assert world.call(world.auth()) == 200       # half a minute is enough for a request
+    world.seconds += 60
+    assert "right now (no connection)" in world.failure(world.auth())
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", "invalid_request", "unauthorized_client"])
+def test_F35_a_refused_refresh_leads_to_one_login(world, error):
+    world.call(world.auth())
+    world.seconds += 7200
+    fine = world.service.pages["/token"]
+    world.service.pages["/token"] = lambda visit: Reply(400, {"error": error}) \
+        if visit.form["grant_type"] == "refresh_token" else fine(visit)
+    assert world.call(world.auth()) == 200
+    assert "The login for sheets has expired. Opening the browser again..." in world.lines
+    assert len(world.opened) == 2
+
+
+def test_F36_a_fresh_login_that_is_rejected(world):
+    world.server.pages["/mcp"] = answers(401)
+    auth = world.auth()
+    expected = ("the server rejects a fresh login (401 Unauthorized). Your account may lack "
+                "access. To start over, delete .mcp_tokens.json and restart.")
+    assert world.failure(auth) == F + expected
+    assert world.failure(auth) == F + expected
+    assert len(world.opened) == 1
+    assert len(world.service.asked("/token")) == 2 + 1      # login, one refresh, one more later
+
+
+def test_F36_a_machine_stops_as_well(world):
+    world.server.pages["/mcp"] = answers(401)
+    world.service.clients.add("machine")
+    auth = world.auth(client_id="machine", client_secret="x", grant_type="client_credentials")
+    assert "rejects a fresh login" in world.failure(auth)
+
+
+@pytest.mark.parametrize("header", ["", 'Bearer error="insufficient_scope"',
+                                    'Bearer error="insufficient_scope", scope="read"'])
+def test_F37_a_403_that_no_login_can_help(world, header):
+    world.server.challenge = 'Bearer scope="read"'
+    auth = world.auth()
+    world.call(auth)
+    world.server.pages["/mcp"] = answers(403, headers={"WWW-Authenticate": header})
+    assert world.failure(auth) == ("sheets: signed in, but not allowed to do this (403 Forbidden)."
+                                   " Ask the server's owner for access.")
+    assert len(world.opened) == 1
+
+
+def test_F37_two_step_ups_and_no_more(world):
+    wanted = iter("abcdefgh")
+    auth = world.auth()
+    world.call(auth)
+    world.server.pages["/mcp"] = lambda visit: Reply(403, headers={
+        "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{next(wanted)}"'})
+    assert "not allowed to do this" in world.failure(auth)
+    assert [parse_qs(urlsplit(page).query).get("scope") for page in world.opened] == [
+        None, ["a"], ["a b"]]
+
+
+def test_a_403_before_any_login_is_not_our_business(world):
+    world.server.pages["/mcp"] = answers(403)
+    assert world.call(world.auth()) == 403
+
+
+# ── What may go wrong with the file ──────────────────────────────────────────────────────
+
+DAMAGED = [b"", b'{"version": 1, "tok', b'{"version": 1}}', b"null", b"[]", b"\xff\xfe\x00",
+           b'\xef\xbb\xbf{"version": 1, "clients": {}, "tokens": {}}', b'{"version": 99}',
+           b'{"version": 1, "clients": [], "tokens": {}}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda content: f"F38 {content[:20]!r}")
+def test_F38_a_damaged_file_is_set_aside(world, content):
+    world.file.write_bytes(content)
+    world.file.chmod(0o600)
+    assert world.call(world.auth()) == 200
+    assert (".mcp_tokens.json was damaged and has been set aside. You will be asked to sign in "
+            "again.") in world.lines
+    assert (world.folder / ".mcp_tokens.json.bad").read_bytes() == content
+    assert world.stored["tokens"]["sheets"]["access_token"] in world.service.valid
+
+
+def test_F39_a_file_that_cannot_be_written(world):
+    folder = world.folder / "a file, not a folder"
+    folder.write_text("")
+    store = TokenStore(folder / ".mcp_tokens.json", say=world.lines.append)
+    auth = world.auth(store)
+    assert world.call(auth) == 200
+    assert world.call(auth) == 200
+    assert len(world.opened) == 1
+    warnings = [line for line in world.lines if line.startswith("Could not save the login")]
+    assert warnings == ["Could not save the login (.mcp_tokens.json): not a directory. You will "
+                        "have to sign in again next time."]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0,
+                    reason="the administrator may write everywhere")
+def test_F39_a_folder_that_is_read_only(world):
+    world.folder.chmod(0o500)
+    auth = world.auth()
+    assert world.call(auth) == 200
+    world.folder.chmod(0o700)
+    assert "permission denied" in world.printed
+
+
+def test_F40_a_lock_that_is_held_too_long(world):
+    world.call(world.auth())
+    world.seconds += 7200
+    with world.store().open():
+        failure = world.failure(world.auth(world.store(patience=0.1)))
+    assert failure == F + ("another copy of this program is busy signing in. "
+                           "Try again in a moment.")
+
+
+PROCESS = """
+import sys, requests
+from oauth_handler import OAuth, TokenStore
+url, file = sys.argv[1:]
+auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=False)
+sys.stdin.readline()
+print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
+"""
+
+
+def test_F41_five_processes_and_one_refresh(world):
+    world.call(world.auth())
+    world.service.valid.clear()
+    world.change(expires_at=5, obtained_at=1)
+    asked_before = len(world.service.asked("/token"))
+    processes = [subprocess.Popen([sys.executable, "-c", PROCESS, world.server.url, world.file],
+                                  cwd=Path(oauth_handler.__file__).parent, text=True,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                 for _ in range(5)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=20)[0] for process in processes]
+    assert said == ["Using stored token for sheets\n200\n"] * 5
+    assert len(world.service.asked("/token")) == asked_before + 1
+
+
+def test_F41_five_threads_and_one_refresh(world):
+    world.call(world.auth())
+    world.service.valid.clear()
+    asked_before = len(world.service.asked("/token"))
+    together, auth = threading.Barrier(5), world.auth()
+    fine = world.server.pages["/mcp"]
+
+    def refuse_all_five_at_once(visit):
+        if visit.token not in world.service.valid:
+            together.wait(5)
+        return fine(visit)
+
+    world.server.pages["/mcp"] = refuse_all_five_at_once
+    said = []
+    threads = [threading.Thread(target=lambda: said.append(world.call(auth))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [200] * 5
+    assert len(world.service.asked("/token")) == asked_before + 1
+
+
+@pytest.mark.parametrize("expires_in, left", [
+    (None, None), ("3600", 3600), (3600.5, 3600.5), (0, 0), (-1, 0), (True, None), ("abc", None),
+    (float("inf"), None), (float("nan"), None), (10**400, None), ([], None), ("1e400", None)],
+    ids=lambda value: f"F43 {str(value)[:9]}")
+def test_F43_when_a_token_ends(expires_in, left):
+    assert oauth_handler.expiry(expires_in, now=1000) == (None if left is None else 1000 + left)
+
+
+def test_F43_a_token_that_has_ended_already_is_renewed_for_each_request(world):
+    world.service.token_answer = {"expires_in": 0}
+    auth = world.auth()
+    assert [world.call(auth), world.call(auth)] == [200, 200]
+    assert len(world.opened) == 1
+
+
+def test_F44_a_token_is_for_one_server(world):
+    world.call(world.auth())
+    other = type(world.server)(world.service)
+    with pytest.raises(LoginNeeded):
+        requests.post(other.url, data=CALL, auth=world.auth(url=other.url), timeout=5)
+    assert other.asked("/mcp")[0].token == ""
+    other.close()
+
+
+@pytest.mark.parametrize("grant", ["authorization_code", "refresh_token"])
+def test_F45_a_private_request_is_not_sent_on(world, grant):
+    elsewhere = Site()
+    fine = world.service.pages["/token"]
+    world.service.pages["/token"] = lambda visit: Reply(
+        307, headers={"Location": f"{elsewhere.origin}/"}) \
+        if visit.form["grant_type"] == grant else fine(visit)
+    auth = world.auth()
+    if grant == "refresh_token":
+        world.call(auth)
+        world.service.valid.clear()
+    assert world.failure(auth) == (F + "the sign-in service redirected a private request. "
+                                   "Nothing was sent on.")
+    assert elsewhere.visits == []
+    elsewhere.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
+def test_F46_the_file_is_for_its_owner_only(world):
+    old = os.umask(0)
+    try:
+        world.call(world.auth())
+        assert stat.S_IMODE(world.file.stat().st_mode) == 0o600
+        world.file.chmod(0o644)
+        world.call(world.auth())
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(world.file.stat().st_mode) == 0o600
+    assert world.lines.count("Tightened the permissions of .mcp_tokens.json.") == 1
+    assert not [name for name in os.listdir(world.folder) if name.startswith(".mcp_tokens.json.")
+                and name != ".mcp_tokens.json.lock"]
+
+
+def test_F48_killed_between_the_refresh_and_the_file(world):
+    world.call(world.auth())
+    world.seconds += 7200
+    world.service.refreshing.clear()       # the service has given out a new one, and we lost it
+    assert world.call(world.auth()) == 200
+    assert len(world.opened) == 2
+
+
+# ── Sign-in services that we didn't write ────────────────────────────────────────────────
+
+HELLO = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+    "protocolVersion": "2025-11-25", "capabilities": {},
+    "clientInfo": {"name": "test", "version": "1"}}}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+def test_the_sdks_own_sign_in_service_with_expiring_and_rotating_tokens(tmp_path):
+    pytest.importorskip("mcp.server.mcpserver", reason="needs the SDK mcp, version 2")
+    from oauth_sdk_server import sdk_server
+    lines, now = [], [time.time()]
+
+    def browser(page):
+        threading.Thread(target=requests.get, args=(page,), daemon=True).start()
+        return True
+
+    def hello(auth):
+        try:
+            return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=10)
+        except LoginNeeded as needed:
+            auth.login(needed)
+            return hello(auth)
+
+    def new_run():
+        return oauth_handler.OAuth(
+            "sheets", url, {"redirect_port": 0}, TokenStore(tmp_path / "tokens.json"),
+            person=True, say=lines.append, open_browser=browser, now=lambda: now[0])
+
+    with sdk_server() as (url, service):
+        auth = new_run()
+        assert "serverInfo" in hello(auth).text
+        for _ in range(3):
+            now[0] += 3600                         # the token has ended by our clock ...
+            assert "serverInfo" in hello(auth).text
+        service.tokens.clear()                     # ... and now only the service knows
+        assert "serverInfo" in hello(new_run()).text
+        assert (service.logins, service.refreshes) == (1, 4)
+        service.tokens.clear()
+        service.refreshing.clear()
+        assert "serverInfo" in hello(new_run()).text
+        assert service.logins == 2
+        for secret in [*service.tokens, *service.refreshing]:
+            assert secret not in "\n".join(lines)
+
+
+def test_a_posted_form_at_a_server_of_mcp_oauth(world):
+    port = free_port()
+    try:
+        program = subprocess.Popen(
+            ["uv", "run", "--quiet", "--no-project", "--with", "mcp-oauth", "--with", "mcp<2",
+             "python", Path(__file__).with_name("oauth_form_server.py"), str(port)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        pytest.skip("needs uv, to make an environment with mcp-oauth and mcp<2")
+    try:
+        origin = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 25
+        while True:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(origin + WELL_KNOWN, timeout=5)
+                break
+            if program.poll() is not None or time.monotonic() > end:
+                pytest.skip("mcp-oauth can't be had (no network, or Python 3.10)")
+            time.sleep(0.1)
+        world.server.resource["authorization_servers"] = [origin]
+        world.server.pages["/mcp"] = lambda visit: Reply(
+            200 if visit.token and requests.post(f"{origin}/introspect", timeout=5, data={
+                "token": visit.token}).json()["active"] else 401)
+        auth = world.auth(person=False,
+                          login_form={"username": "ada", "password": "a posted password"})
+        assert world.call(auth) == 200
+        world.service.confidential |= {"a posted password",
+                                       world.stored["tokens"]["sheets"]["access_token"]}
+        wrong = world.auth(store=TokenStore(world.folder / "other.json"), person=False,
+                           login_form={"username": "ada", "password": "wrong"})
+        assert "the login form was refused (HTTP 401)" in world.failure(wrong)
+    finally:
+        program.terminate()
+        program.wait(5)
+
+
+PERSON = """
+import sys, requests
+from oauth_handler import LoginNeeded, OAuth, TokenStore
+url, file = sys.argv[1:]
+auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=True, patience=20)
+try:
+    requests.post(url, data=b"{}", auth=auth, timeout=20)
+except LoginNeeded as needed:
+    auth.login(needed)
+print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
+"""
+
+BROWSER = """
+import subprocess, sys
+subprocess.run([{path!r}, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--no-first-run", "--user-data-dir={folder}/profile", "--virtual-time-budget=5000",
+                "--dump-dom", sys.argv[1]], stdout=open({folder!r} + "/page.html", "w"),
+               stderr=subprocess.DEVNULL, timeout=20)
+open({folder!r} + "/ended", "w").close()
+"""
+
+
+def test_a_real_browser_opens_the_page_clicks_and_lands_on_ours(world, tmp_path_factory):
+    path = next(filter(None, map(shutil.which, (
+        "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None)
+    if not path:
+        pytest.skip("no Chromium on this computer")
+    folder = tmp_path_factory.mktemp("browser")
+    script = folder / "browser.py"
+    script.write_text(BROWSER.format(path=path, folder=str(folder)))
+    fine = world.service.pages["/authorize"]
+    world.service.pages["/allow"] = lambda visit: fine(visit)
+    world.service.pages["/authorize"] = lambda visit: Reply(
+        200, ('<form action="/allow">' + "".join(
+            f'<input type="hidden" name="{name}" value="{html_module.escape(value)}">'
+            for name, value in visit.query.items()) +
+            '<button id="allow">Allow</button></form>'
+            "<script>document.getElementById('allow').click()</script>").encode())
+    answer = subprocess.run(
+        [sys.executable, "-c", PERSON, world.server.url, world.file], text=True,
+        cwd=Path(oauth_handler.__file__).parent, capture_output=True, timeout=30,
+        env={**os.environ, "BROWSER": f"{sys.executable} {script} %s &"})
+    assert answer.stdout.endswith("200\n"), answer.stderr
+    wait_for((folder / "ended").exists, 20)
+    assert "You have signed in. You can close this page" in (folder / "page.html").read_text()
+    assert world.service.asked("/allow")
+    world.lines.append(answer.stdout + answer.stderr)
+
+
+# ── Nonsense ─────────────────────────────────────────────────────────────────────────────
+
+nonsense = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) |
+    st.sampled_from(["https://", "http://localhost:x/", "//", "S256", "code", "1e400", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner,
+                                                               max_size=3), max_leaves=6)
+quickly = settings(max_examples=60, deadline=2000, derandomize=True,
+                   suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(max_examples=300, deadline=500)
+@given(st.text(alphabet='Bearer scope="a\\,= \x1b\xff', max_size=80) | st.text(max_size=80))
+def test_any_header_may_be_a_challenge(header):
+    for name, value in parse_challenge(header).items():
+        assert name == name.lower() and isinstance(value, str)
+
+
+def test_a_long_challenge_is_read_in_a_moment():
+    start = time.monotonic()
+    for header in ("a" * 100_000, "a=" * 50_000, '="' * 50_000, 'a="\\' * 30_000):
+        parse_challenge(header)
+    assert time.monotonic() - start < 2
+
+
+@settings(max_examples=300, deadline=500)
+@given(st.text(alphabet="codestaiserr=&%+1;\x00é\udc80", max_size=60) | st.text(max_size=60))
+def test_only_the_right_state_makes_a_query_ours(query):
+    service = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
+    assert oauth_handler.judge(query, "the state", service) is None
+
+
+@quickly
+@given(key=st.text(alphabet="codeisr_crptn", max_size=18) |
+       st.sampled_from(["code", "iss", "error", "error_description"]), value=st.text(
+           st.characters(exclude_categories=["Cs"]), max_size=300))
+def test_any_answer_with_our_state_is_a_code_or_a_clear_error(key, value):
+    service = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
+    query = urlencode([("state", "ours"), (key, value)])
+    try:
+        found = oauth_handler.judge(query, "ours", service)
+    except OAuthError as error:
+        assert str(error).isprintable() and len(str(error)) < 700
+    else:
+        assert found is None or found == value
+
+
+@quickly
+@given(data=st.data())
+def test_any_metadata_leads_to_a_login_or_a_clear_error(world, data):
+    fine = {path: site.pages[path] for site, path in (
+        (world.server, RESOURCE), (world.service, WELL_KNOWN), (world.service, "/register"))}
+    site, path = data.draw(st.sampled_from([
+        (world.server, RESOURCE), (world.service, WELL_KNOWN), (world.service, "/register")]))
+    good = {RESOURCE: world.server.resource, WELL_KNOWN: world.service.metadata,
+            "/register": {"client_id": "x"}}[path]
+    document = data.draw(st.one_of(
+        st.fixed_dictionaries({}, optional={key: nonsense for key in good}).map(
+            lambda changes: {**good, **changes}), nonsense))
+    body = json.dumps(document).encode()
+    site.pages[path] = lambda visit: Reply(200, body)
+    store = TokenStore(world.folder / "fuzz.json", say=world.lines.append)
+    auth = world.auth(store, browser=lambda page: True, patience=0)
+    try:
+        auth.login()
+    except OAuthError as error:
+        world.failures.append(str(error))
+        assert str(error).startswith(F) and "\x1b" not in str(error)
+    finally:
+        site.pages[path] = fine[path]
+
+
+@quickly
+@given(changes=st.fixed_dictionaries({}, optional={
+    key: nonsense for key in ("access_token", "token_type", "expires_in", "refresh_token", "scope",
+                              "error", "error_description")}),
+       status=st.sampled_from([200, 200, 200, 400, 401, 503]))
+def test_any_token_answer_is_stored_well_or_refused_clearly(world, changes, status):
+    fine = world.service.pages["/token"]
+    body = json.dumps({"access_token": "x", **changes}).encode()
+    world.service.pages["/token"] = lambda visit: Reply(status, body)
+    path = world.folder / "fuzz.json"
+    path.unlink(missing_ok=True)
+    auth = world.auth(TokenStore(path, say=world.lines.append), client_id="machine",
+                      client_secret="x", grant_type="client_credentials")
+    try:
+        auth.login()
+    except OAuthError as error:
+        assert str(error).startswith(F) and str(error).isprintable()
+    else:
+        request = requests.Request("POST", world.server.url).prepare()
+        assert auth(request).headers.get("Authorization", "Bearer ").startswith("Bearer ")
+    finally:
+        world.service.pages["/token"] = fine
+
+
+@quickly
+@given(data=st.data())
+def test_any_token_file_is_used_or_set_aside(world, data):
+    good = {"url": world.server.url, "issuer": world.service.issuer, "client_id": "x",
+            "token_endpoint": f"{world.service.origin}/token", "resource": None, "scope": "",
+            "access_token": "stale", "refresh_token": "stale", "obtained_at": 1,
+            "expires_at": 5}
+    client = {"source": "dynamic", "client_id": "x"}
+    mutated = data.draw(st.fixed_dictionaries({}, optional={
+        key: nonsense for key in good if key != "token_endpoint"}))
+    content = data.draw(st.sampled_from([
+        lambda: {"version": 1, "clients": {world.service.issuer: {"sheets": client}},
+                 "tokens": {"sheets": {**good, **mutated}}},
+        lambda: {"version": 1, "clients": {world.service.issuer: {"sheets": mutated}},
+                 "tokens": {"sheets": good}},
+        lambda: {"version": 1, "clients": mutated, "tokens": mutated},
+        lambda: mutated]))()
+    path = world.folder / "fuzz.json"
+    path.write_text(json.dumps(content))
+    path.chmod(0o600)
+    store = TokenStore(path, say=world.lines.append)
+    store.overview()
+    auth = world.auth(store, person=False)
+    try:
+        response = requests.post(world.server.url, auth=auth, timeout=5)
+        assert response.status_code == 200
+    except OAuthError as error:
+        assert "sheets" in str(error)
+    assert store.forget("sheets") in (True, False)

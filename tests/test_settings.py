@@ -1,0 +1,357 @@
+"""Part 1: what may stand in mcp_servers.json, and what is said about mistakes in it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chat
+from chat import Problem, Server, ask, by_name, find, list_tools, load_servers
+
+ROOT = Path(chat.__file__).parent
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load(config): what load_servers makes of a file with that in it."""
+    def load(config, name="mcp_servers.json"):
+        path = tmp_path / name
+        path.write_text(config if isinstance(config, str) else json.dumps(config), "utf-8")
+        return load_servers(path)
+
+    return load
+
+
+# ── The shapes ───────────────────────────────────────────────────────────────────────────
+
+
+def test_our_own_shape(load, tmp_path):
+    servers = load({"servers": [
+        {"name": "dexcom", "url": "https://example.com/mcp?token=T", "enabled": True,
+         "auth_type": "token", "timeout": 5, "tools": ["readings"], "confirm": "never"},
+        {"name": "sheets", "url": "https://example.com/mcp", "headers": {"X-Key": "k"},
+         "auth_type": "oauth", "oauth": {"client_id": "me"}},
+        {"name": "files", "command": "npx", "args": ["-y", "server"], "env": {"A": "b"}},
+    ]})
+    here = str(tmp_path)
+    assert servers == {
+        "dexcom": Server("dexcom", url="https://example.com/mcp?token=T", timeout=5, cwd=here,
+                         tools=["readings"], confirm="never"),
+        "sheets": Server("sheets", url="https://example.com/mcp", headers={"X-Key": "k"},
+                         auth_type="oauth", oauth={"client_id": "me"}, cwd=here),
+        "files": Server("files", command="npx", args=["-y", "server"], env={"A": "b"}, cwd=here),
+    }
+    assert list(servers) == ["dexcom", "sheets", "files"], "the order of the file"
+
+
+def test_the_shape_of_claude_desktop_cursor_and_lm_studio(load, tmp_path):
+    servers = load({"theme": "dark", "mcpServers": {
+        "files": {"type": "stdio", "command": "npx", "args": ["server"], "env": {"A": "b"},
+                  "cwd": "work", "autoApprove": ["all"]},
+        "web": {"type": "http", "url": "https://example.com/mcp", "headers": {"X-Key": "k"}},
+        "off": {"command": "npx", "disabled": True},
+        "on": {"command": "npx", "disabled": False},
+    }})
+    assert servers == {
+        "files": Server("files", command="npx", args=["server"], env={"A": "b"},
+                        cwd=str(tmp_path / "work")),
+        "web": Server("web", url="https://example.com/mcp", headers={"X-Key": "k"},
+                      cwd=str(tmp_path)),
+        "on": Server("on", command="npx", cwd=str(tmp_path)),
+    }
+
+
+def test_the_shape_of_fastchat(load, tmp_path):
+    servers = load({"app_name": "mine", "mcp_servers": {
+        "web": {"transport": "httpstream", "name": "The web", "httpstream-url":
+                "https://example.com/mcp", "headers": {"X-Key": "k"}, "auth": {"required": False}},
+        "files": {"transport": "stdio", "name": "My files", "config": {
+            "command": "npx", "args": ["server"], "env": {"A": "b"}, "cwd": "work"}},
+        "off": {"transport": "stdio", "disabled": True, "config": {"command": "npx"}},
+    }})
+    assert servers == {
+        "web": Server("web", url="https://example.com/mcp", headers={"X-Key": "k"},
+                      cwd=str(tmp_path)),
+        "files": Server("files", command="npx", args=["server"], env={"A": "b"},
+                        cwd=str(tmp_path / "work")),
+    }
+
+
+@pytest.mark.parametrize("kind, url, command", [
+    ("stdio", "", "npx"), ("http", "https://example.com/mcp", ""),
+    ("streamable-http", "https://example.com/mcp", "")])
+def test_where_an_entry_of_others_has_both_its_type_says_which(load, kind, url, command):
+    server = load({"mcpServers": {"both": {"type": kind, "url": "https://example.com/mcp",
+                                           "command": "npx"}}})["both"]
+    assert (server.url, server.command) == (url, command)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(load):
+    # Windows' Notepad writes one.
+    assert list(load('\ufeff{"servers": [{"name": "x", "command": "y"}]}')) == ["x"]
+
+
+def test_an_empty_list_is_no_mistake(load):
+    assert load({"servers": []}) == load({"mcpServers": {}}) == load({"mcp_servers": {}}) == {}
+
+
+# ── ${NAME} ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_names_are_filled_in_at_any_depth(load, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cret")
+    monkeypatch.setenv("HOST", "example.com")
+    servers = load({"servers": [
+        {"name": "web", "url": "https://${HOST}/mcp?token=${TOKEN}",
+         "headers": {"Authorization": "Bearer ${TOKEN}"},
+         "oauth": {"client": {"secrets": ["${TOKEN}", 3, None, True]}}},
+        {"name": "files", "command": "${HOST}", "args": ["-t", "${TOKEN}"],
+         "env": {"KEY": "${TOKEN}"}}]})
+    web, files = servers.values()
+    assert web.url == "https://example.com/mcp?token=s3cret"
+    assert web.headers == {"Authorization": "Bearer s3cret"}
+    assert web.oauth == {"client": {"secrets": ["s3cret", 3, None, True]}}
+    assert (files.command, files.args, files.env) == ("example.com", ["-t", "s3cret"],
+                                                      {"KEY": "s3cret"})
+
+
+def test_what_is_filled_in_is_not_filled_in_again(load, monkeypatch):
+    monkeypatch.setenv("TOKEN", "${HOME} $5")
+    server = load({"servers": [{"name": "x", "command": "y", "args": ["${TOKEN}", "$TOKEN"]}]})["x"]
+    assert server.args == ["${HOME} $5", "$TOKEN"]
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_name_that_is_not_set_costs_its_entry(load, monkeypatch, value):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_SUCH_KEY", value)
+    servers = load({"servers": [
+        {"name": "github", "url": "https://example.com", "headers": {"A": "${NO_SUCH_KEY}"}},
+        {"name": "files", "command": "npx"}]})
+    message = str(servers["github"])
+    assert "NO_SUCH_KEY" in message and ".env" in message and "github" in message
+    assert isinstance(servers["files"], Server)
+
+
+# ── Mistakes ─────────────────────────────────────────────────────────────────────────────
+
+GOOD = {"name": "good", "command": "npx"}
+
+
+@pytest.mark.parametrize("entry, words", [
+    ({}, "a \"url\" or a \"command\""),
+    ({"url": "https://a.b", "command": "c"}, "not both"),
+    ({"url": "https://a.b", "ulr": "https://a.b"}, '"ulr"'),
+    ({"url": "https://a.b", "type": "http"}, '"type"'),  # in the shapes of others, it's fine
+    ({"url": "https://a.b", "disabled": True}, '"disabled"'),
+    ({"url": 3}, '"url"'),
+    ({"url": None}, '"url"'),
+    ({"url": "example.com/mcp"}, '"url"'),
+    ({"url": "ftp://example.com"}, '"url"'),
+    ({"url": "https://"}, '"url"'),
+    ({"url": "https:///mcp"}, '"url"'),
+    ({"command": ["npx", "server"]}, '"command"'),
+    ({"command": "npx", "args": "server"}, '"args"'),
+    ({"command": "npx", "args": ["-p", 80]}, '"args"'),
+    ({"command": "npx", "env": ["A=b"]}, '"env"'),
+    ({"command": "npx", "env": {"PORT": 80}}, '"env"'),
+    ({"command": "npx", "cwd": 3}, '"cwd"'),
+    ({"url": "https://a.b", "headers": "X: y"}, '"headers"'),
+    ({"url": "https://a.b", "headers": {"X": None}}, '"headers"'),
+    ({"url": "https://a.b", "enabled": "yes"}, '"enabled"'),
+    ({"url": "https://a.b", "enabled": 0}, '"enabled"'),
+    ({"url": "https://a.b", "auth_type": "basic"}, '"auth_type" must be token or oauth'),
+    ({"url": "https://a.b", "auth_type": ["token"]}, '"auth_type"'),
+    ({"url": "https://a.b", "oauth": "yes"}, '"oauth"'),
+    ({"url": "https://a.b", "timeout": 0}, '"timeout"'),
+    ({"url": "https://a.b", "timeout": -1}, '"timeout"'),
+    ({"url": "https://a.b", "timeout": "60"}, '"timeout"'),
+    ({"url": "https://a.b", "timeout": True}, '"timeout"'),
+    ({"url": "https://a.b", "timeout": float("nan")}, '"timeout"'),
+    ({"url": "https://a.b", "tools": "search"}, '"tools"'),
+    ({"url": "https://a.b", "tools": {"search": True}}, '"tools"'),
+    ({"url": "https://a.b", "confirm": "always"}, '"confirm" must be every or destructive or'),
+], ids=json.dumps)
+def test_a_mistake_in_an_entry_costs_that_entry_and_names_the_place(load, entry, words):
+    servers = load({"servers": [{"name": "bad", **entry}, GOOD]})
+    assert isinstance(servers["bad"], Problem) and isinstance(servers["good"], Server)
+    message = str(servers["bad"])
+    assert words in message
+    assert "bad" in message and "mcp_servers.json" in message
+
+
+@pytest.mark.parametrize("entry", [{"command": "npx"}, {"name": "", "command": "npx"},
+                                   {"name": "  ", "command": "npx"}, {"name": 3, "command": "npx"},
+                                   {"name": None}, {"name": ["x"]}, 3, "npx", None, [["name", 1]]],
+                         ids=json.dumps)
+def test_an_entry_without_a_name_is_known_by_its_number(load, entry):
+    servers = load({"servers": [GOOD, entry]})
+    assert isinstance(servers["good"], Server)
+    assert 'needs a "name"' in str(servers["entry 2"]) and "mcp_servers.json" in str(
+        servers["entry 2"])
+
+
+@pytest.mark.parametrize("config, words", [
+    ({"mcpServers": {"bad": {"command": "npx", "args": 3}, "good": {"command": "npx"}}}, '"args"'),
+    ({"mcpServers": {"bad": "npx", "good": {"command": "npx"}}}, '"url" or a "command"'),
+    ({"mcp_servers": {"bad": {"transport": "httpstream"}, "good": {"config": {"command": "npx"}}}},
+     '"url" or a "command"'),
+    ({"mcp_servers": {"bad": {"config": 3}, "good": {"config": {"command": "npx"}}}},
+     '"url" or a "command"'),
+])
+def test_mistakes_in_the_shapes_of_others(load, config, words):
+    servers = load(config)
+    assert words in str(servers["bad"]) and "mcp_servers.json" in str(servers["bad"])
+    assert isinstance(servers["good"], Server)
+
+
+@pytest.mark.parametrize("file, words", [
+    ("", "line 1"),
+    ('{"servers": [\n  {"name": "x"},\n]}', "line [23]"),
+    ('{"servers": [\n  {"name": "x"\n   "url": "https://a.b"}]}', "line 3"),
+    ("{'servers': []}", "line 1"),
+    ("[]", "must look like"),
+    ("3", "must look like"),
+    ("null", "must look like"),
+    ("{}", "must look like"),
+    ('{"servers": 3}', "must look like"),
+    ('{"servers": {"x": {}}}', "must look like"),
+    ('{"mcpServers": []}', "must look like"),
+    ('{"mcp_servers": null}', "must look like"),
+    ('{"servers": [{"name": "x", "url": "a", "url": "b"}]}', '"url" twice'),
+    ('{"mcpServers": {"x": {"command": "a"}, "x": {"command": "b"}}}', '"x" twice'),
+    ('{"servers": [], "servers": []}', '"servers" twice'),
+    ('{"servers": [{"name": "x", "command": "a"}, {"name": "x", "command": "b"}]}', '"x"'),
+    ('{"servers": [{"name": "x", "command": "a"}, {"name": "x", "enabled": false}]}', '"x"'),
+    ("[" * 100_000, "can't be read"),
+    ('{"a": ' * 100_000, "can't be read"),
+], ids=lambda value: value[:50])
+def test_a_mistake_in_the_file_itself_ends_the_program(load, tmp_path, file, words):
+    with pytest.raises(Problem, match=words) as caught:
+        load(file)
+    assert str(tmp_path / "mcp_servers.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [
+    b'{"servers": [{"name": "caf\xe9", "command": "x"}]}',  # Latin-1
+    '{"servers": []}'.encode("utf-16")])
+def test_a_file_that_is_not_utf_8(tmp_path, content):
+    path = tmp_path / "mcp_servers.json"
+    path.write_bytes(content)
+    with pytest.raises(Problem, match="mcp_servers.json"):
+        load_servers(path)
+
+
+@pytest.mark.parametrize("name", ["there-is-none.json", "."])
+def test_a_file_that_cannot_be_opened(tmp_path, name):
+    with pytest.raises(Problem, match="can't be read"):
+        load_servers(tmp_path / name)
+
+
+def test_settings_that_are_nested_deeply(load):
+    value: object = "deep"
+    for _ in range(700):
+        value = [value]
+    with pytest.raises(Problem, match="mcp_servers.json"):
+        load({"servers": [{"name": "deep", "url": "https://a.b", "oauth": {"a": value}}, GOOD]})
+
+
+@pytest.mark.parametrize("entry", [
+    {"name": "off", "enabled": False, "url": "https://a.b", "headers": {"A": "${NO_SUCH_KEY}"}},
+    {"name": "off", "enabled": False, "nonsense": 3, "url": 5},
+    {"name": "off", "enabled": False},
+])
+def test_what_is_not_enabled_is_neither_filled_in_nor_checked(load, entry):
+    assert list(load({"servers": [entry, GOOD]})) == ["good"]
+
+
+def test_what_is_disabled_in_the_file_of_another_program(load):
+    assert load({"mcpServers": {"off": {"disabled": True, "args": "${NO_SUCH_KEY}"}}}) == {}
+
+
+def test_no_secret_is_in_a_message_about_a_mistake(load, monkeypatch):
+    monkeypatch.setenv("TOKEN", "s3cret")
+    problem = load({"servers": [{"name": "x", "url": "example.com?token=${TOKEN}"}]})["x"]
+    assert isinstance(problem, Problem) and "s3cret" not in str(problem)
+
+
+# ── Where things are ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("cwd, folder", [
+    (None, "."), ("", "."), ("work", "work"), ("../beside", "../beside")])
+def test_the_folder_of_a_program_is_relative_to_the_file(load, tmp_path, cwd, folder):
+    entry = {**GOOD, **({} if cwd is None else {"cwd": cwd})}
+    server = load({"servers": [entry]})["good"]
+    assert os.path.samefile(Path(server.cwd).parent, (tmp_path / folder).parent)
+    assert Path(server.cwd) == tmp_path / folder
+
+
+def test_the_folder_of_a_program_may_be_absolute_or_at_home(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    servers = load({"servers": [{"name": "a", "command": "x", "cwd": str(tmp_path / "abs")},
+                                {"name": "b", "command": "x", "cwd": "~/work"}]})
+    assert servers["a"].cwd == str(tmp_path / "abs")
+    assert servers["b"].cwd == str(tmp_path / "home" / "work")
+
+
+def test_the_home_of_somebody_who_is_not_there(load):
+    servers = load({"servers": [{"name": "x", "command": "y", "cwd": "~nobody-of-this-name/work"},
+                                GOOD]})
+    assert isinstance(servers["good"], Server)
+
+
+def test_a_relative_path_to_the_file_gives_an_absolute_folder(tmp_path, monkeypatch):
+    (tmp_path / "mcp_servers.json").write_text(json.dumps({"servers": [GOOD]}))
+    monkeypatch.chdir(tmp_path)
+    server = load_servers(Path("mcp_servers.json"))["good"]
+    assert Path(server.cwd).is_absolute() and os.path.samefile(server.cwd, tmp_path)
+
+
+def test_a_settings_file_is_in_the_current_folder_or_else_beside_chat_py(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find("env.example") == ROOT / "env.example"
+    (tmp_path / "env.example").write_text("")
+    assert find("env.example").resolve() == (tmp_path / "env.example").resolve()
+
+
+# ── The example ──────────────────────────────────────────────────────────────────────────
+
+
+def test_the_example_loads_as_it_stands():
+    servers = load_servers(ROOT / "mcp_servers.example.json")
+    assert list(servers) == ["toy"] and isinstance(servers["toy"], Server)
+
+
+def test_the_entries_of_the_example_that_are_off_can_be_switched_on(monkeypatch):
+    monkeypatch.setenv("GITHUB_TOKEN", "t")
+    path = ROOT / "mcp_servers.example.json"
+    entries = json.loads(path.read_text("utf-8"))["servers"]
+    servers = by_name([{**entry, "enabled": True} for entry in entries], path)
+    assert len(servers) == len(entries) > 1
+    assert all(isinstance(server, Server) for server in servers.values())
+
+
+def test_the_first_server_of_the_example_starts_from_any_folder(connect, tmp_path, monkeypatch):
+    server = load_servers(ROOT / "mcp_servers.example.json")["toy"]
+    monkeypatch.chdir(tmp_path)
+    connection = connect(server)
+    assert [tool["name"] for tool in list_tools(connection)] == [
+        "add", "weather", "slow_count", "fail", "picture"]
+    assert ask(connection, "tools/call", {"name": "add", "arguments": {"a": 2, "b": 40}})[
+        "content"] == [{"type": "text", "text": "2 + 40 = 42"}]
+
+
+def test_a_file_that_is_no_json_is_the_last_that_the_program_says(tmp_path):
+    (tmp_path / "mcp_servers.json").write_text('{"servers": [\n}')
+    process = subprocess.run(
+        [sys.executable, ROOT / "chat.py", "hello"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "OPENAI_API_KEY": "none"}, timeout=60, stdin=subprocess.DEVNULL)
+    assert process.returncode == 1 and process.stdout == ""
+    assert "mcp_servers.json" in process.stderr and "line 2" in process.stderr
+    assert "Traceback" not in process.stderr
