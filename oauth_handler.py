@@ -24,7 +24,7 @@ Each step is one part of this file, and has a standard of its own (an "RFC"):
 
     Part 1   Discovery               two documents whose place can be guessed: RFC 9728, RFC 8414
     Part 2   Client registration     the authorization server gets to know us: RFC 7591
-    Part 3   Code verifier, state    two secrets, so that nobody else can use the code: RFC 7636
+    Part 3   Code verifier, state    so that nobody else can use the code: RFC 7636
     Part 4   The browser             how it gets to the login page and back: RFC 8252, RFC 9207
     Part 5   Tokens                  what the code is traded for: RFC 6749, RFC 8707
     Part 6   The token file          so that you sign in once, and not every day
@@ -212,10 +212,10 @@ def covers(resource: object, server_url: str) -> bool:
     >>> [covers(folder, "https://a.com/api/mcp") for folder in ("https://a.com", "https://a.com/ap")]
     [True, False]
     """
-    if not is_safe(resource, server_url) or origin(str(resource)) != origin(server_url):
-        return False
-    folder = urlsplit(str(resource)).path.rstrip("/") + "/"
-    return (urlsplit(server_url).path.rstrip("/") + "/").startswith(folder)
+    def folder(url: str) -> str:
+        return origin(url) + urlsplit(url).path.rstrip("/") + "/"
+
+    return is_safe(resource, server_url) and folder(server_url).startswith(folder(str(resource)))
 
 
 def find_authorization_server(issuer: str, near: str, needs_pkce: bool) -> AuthorizationServer:
@@ -416,8 +416,8 @@ def register(server: AuthorizationServer, name: str, redirect_uri: str, scope: s
     client_id, secret = document.get("client_id"), document.get("client_secret") or None
     method = document.get("token_endpoint_auth_method", about_us["token_endpoint_auth_method"])
     expires = document.get("client_secret_expires_at") or 0
-    if not is_text(client_id) or not is_text(secret or "none") or method not in METHODS or \
-            (method != "none" and not secret) or not isinstance(expires, int | float):
+    if not (is_text(client_id) and is_text(secret or "none") and method in METHODS and
+            (secret or method == "none") and isinstance(expires, int | float)):
         raise OAuthError("the sign-in service answered the registration in a way this program "
                          "cannot use.")
     return Client("registration", str(client_id), secret, choose_method(server, secret, method),
@@ -455,15 +455,12 @@ def login_parameters(client: Client, resource: dict | None, scope: str, state: s
         "state": state,
         "code_challenge": code_challenge(code_verifier),
         "code_challenge_method": "S256",
-    }
-    if resource:
         # For which server, so that the token is good there and nowhere else (RFC 8707).
-        parameters["resource"] = resource["resource"]
-    if scope:
-        parameters["scope"] = scope
-    if "offline_access" in scope.split():
-        parameters["prompt"] = "consent"
-    return parameters
+        "resource": resource["resource"] if resource else "",
+        "scope": scope,
+        "prompt": "consent" if "offline_access" in scope.split() else "",
+    }
+    return {key: value for key, value in parameters.items() if value}
 
 
 # ── Part 4: The browser ──────────────────────────────────────────────────────────────────
@@ -532,11 +529,11 @@ class Callback:
         self.judge: Callable[[str], str | None] = lambda query: None    # until there is a login
         self.outcome: str | OAuthError | None = None
         self.done = threading.Event()
-        self.stray = False      # whether somebody came from another login
+        self.stray = False      # whether something came from another login
 
     def receive(self, path: str, host: str) -> tuple[int, str]:
-        """Hear what a visitor brings; return the status and the text of the page for it. All of
-        it our own words: nothing that stood in the address may get onto the page."""
+        """Hear a request; return the status and the text of the page for it. All of it our own
+        words: nothing that stood in the address may get onto the page."""
         path, _, query = path.partition("?")
         if path != "/callback" or not re.fullmatch(
                 r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", host, re.IGNORECASE):
@@ -565,13 +562,13 @@ class Callback:
 
 
 @contextlib.contextmanager
-def listening(port: int) -> Iterator[Callback]:
-    """The web server for one visitor: the browser, when it comes back. (Skip this on a first
-    reading.) Raises OSError if another program has the port."""
+def listening(settings: dict, by_machine: bool) -> Iterator[Callback]:
+    """Be the web server at the redirect URI, until the browser comes back. (Skip this on a
+    first reading.)"""
     from http.server import BaseHTTPRequestHandler
     from socketserver import ThreadingTCPServer
 
-    class Visit(BaseHTTPRequestHandler):
+    class CallbackHandler(BaseHTTPRequestHandler):
         timeout = 10
 
         def do_GET(self) -> None:
@@ -591,29 +588,35 @@ def listening(port: int) -> Iterator[Callback]:
             """Say nothing: it would print the code."""
 
     class WebServer(ThreadingTCPServer):
-        """Each visitor has a thread: browsers like to open a connection and say nothing."""
+        """Each connection has a thread: browsers like to open one and then say nothing."""
 
         daemon_threads = True
         # Linux keeps a port for a minute, unless we say this. Windows would share it.
         allow_reuse_address = sys.platform != "win32"
 
-        def handle_error(self, *visitor: object) -> None:
+        def handle_error(self, *connection: object) -> None:
             """Say nothing: a browser that hangs up early is nobody's problem."""
 
     class WebServer6(WebServer):
         address_family = socket.AF_INET6
 
+    port, servers = settings.get("redirect_port", 8080), []
+    # "localhost" has two addresses, and a browser may try the second first. If another program
+    # listens there, it would get the code. But some computers have only the first.
+    kinds = [] if by_machine else [(WebServer, "127.0.0.1"), (WebServer6, "::1")]
     with contextlib.ExitStack() as at_the_end:
-        servers = [at_the_end.enter_context(WebServer(("127.0.0.1", port), Visit))]
-        port = servers[0].server_address[1]
-        try:
-            # "localhost" has a second address, and a browser may try it first. If another
-            # program listens there, it would get the code. Some computers don't have it.
-            servers.append(at_the_end.enter_context(WebServer6(("::1", port), Visit)))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise
-        callback = Callback(f"http://localhost:{port}/callback")
+        for kind, host in kinds:
+            try:
+                servers.append(at_the_end.enter_context(kind((host, port), CallbackHandler)))
+            except OSError as error:
+                if not servers or error.errno == errno.EADDRINUSE:
+                    also = " and register http://localhost:8765/callback with your client"
+                    raise OAuthError(
+                        f"port {port} is already in use. Close the other program, or set "
+                        '"redirect_port" to another number, for example 8765'
+                        f"{also if 'client_id' in settings else ''}.") from None
+            port = servers[0].server_address[1]
+        callback = Callback(f"http://localhost:{port or 8080}/callback")
         for server in servers:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
             at_the_end.callback(server.shutdown)
@@ -684,11 +687,7 @@ class Tokens:
 
 
 def expiry(expires_in: Any, now: float) -> float | None:
-    """When an access token ends, from what came with it. Some say it as a text.
-
-    >>> expiry(3600, now=1000), expiry("60", now=1000), expiry(True, now=1000)
-    (4600.0, 1060.0, None)
-    """
+    """When an access token ends, from what came with it: a number, or a number as a text."""
     try:
         seconds = math.inf if isinstance(expires_in, bool) else float(expires_in)
     except (TypeError, ValueError, OverflowError):
@@ -1125,16 +1124,10 @@ def mistakes_in(url: str, settings: object) -> Iterator[str]:
 AT_A_TERMINAL = "a browser login is needed. Start the program in a terminal once to sign in."
 REJECTED = ("the server rejects a fresh login (401 Unauthorized). Your account may lack access. "
             "To start over, delete .mcp_tokens.json and restart.")
-NO_ANSWER = ("no answer within {minutes:g} minutes. If the browser showed an error, just try "
-             "again: the program will register anew.")
-STRAY = " (The browser did come, but from another login: close its old pages.)"
 
 
 class NotNow(TemporaryOAuthError):
-    """You are signed in, only this one request can't be made. The text is complete."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+    """You are signed in, only this one request can't be made. The text needs no beginning."""
 
 
 class LoginNeeded(OAuthError):
@@ -1176,7 +1169,8 @@ class OAuth(AuthBase):
     def sign_in(self, challenge: dict[str, str], scope: str) -> None:
         """All the steps, in the order of the parts."""
         say = self.say if not (self.by_machine and self.announced) else lambda line: None
-        with self.listening() as callback:
+        # The port comes first: it is part of the redirect URI, and that of the registration.
+        with listening(self.settings, self.by_machine) as callback:
             resource, server = discover(self.url, challenge, self.settings)              # Part 1
             say(f"  Discovered auth endpoint: {server.authorization_endpoint}")
             say(f"  Discovered token endpoint: {server.token_endpoint}")
@@ -1207,22 +1201,6 @@ class OAuth(AuthBase):
         if not self.store.memory:
             say("  [SUCCESS] Token stored for future use\n")
         self.asked_for = scope
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[Callback]:
-        """Take the port first: it is part of the redirect URI, and that of the registration."""
-        port = self.settings.get("redirect_port", 8080)
-        with contextlib.ExitStack() as at_the_end:
-            try:
-                callback = Callback(f"http://localhost:{port or 8080}/callback") \
-                    if self.by_machine else at_the_end.enter_context(listening(port))
-            except OSError:
-                also = " and register http://localhost:8765/callback with your client" \
-                    if "client_id" in self.settings else ""
-                raise OAuthError(
-                    f"port {port} is already in use. Close the other program, or set "
-                    f'"redirect_port" to another number, for example 8765{also}.') from None
-            yield callback
 
     def client_at(self, server: AuthorizationServer, redirect_uri: str, scope: str,
                   say: Callable[[str], object]) -> Client:
@@ -1259,8 +1237,10 @@ class OAuth(AuthBase):
         code = callback.wait(self.patience)
         if not code:
             self.store.forget(self.name, only_registration=True)
-            raise OAuthError(NO_ANSWER.format(minutes=self.patience / 60) +
-                             (STRAY if callback.stray else ""))
+            stray = " (The browser did come, but from another login: close its old pages.)"
+            raise OAuthError(f"no answer within {self.patience / 60:g} minutes. If the browser "
+                             "showed an error, just try again: the program will register anew."
+                             f"{stray if callback.stray else ''}")
         return code
 
     def ask_for_address(self, page: str, callback: Callback) -> str:
@@ -1287,9 +1267,8 @@ class OAuth(AuthBase):
         """Sign in. If it takes a person, only the main thread may do this. Raises OAuthError."""
         with self.by_name(), self.one_at_a_time:
             if needed:
-                found = self.stored(self.store.read())
-                if found and hash(found.access_token) != needed.refused and \
-                        found.fresh(self.now()):
+                found = self.tokens(renew=False)
+                if found and hash(found.access_token) != needed.refused:
                     return                 # somebody has signed in meanwhile
                 if self.problem:
                     raise OAuthError(self.problem)
@@ -1337,8 +1316,10 @@ class OAuth(AuthBase):
         is taken twice, so nothing here can go round in circles.
         """
         with self.by_name():
-            if response.status_code == 401:
-                response = self.repeat(response, self.tokens(sent(response)), options)
+            if response.status_code in (401, 403):
+                # Another thread or program may have a newer token. Or ours can be renewed.
+                newer = self.tokens(sent(response), renew=response.status_code == 401)
+                response = self.repeat(response, newer, options)
             needed = self.what_is_needed(response)
             if needed and self.by_machine:
                 self.login(needed)
@@ -1393,7 +1374,7 @@ class OAuth(AuthBase):
             found.client_id == self.settings.get("client_id", found.client_id)
         return found if ours else None
 
-    def tokens(self, refused: str = "") -> Tokens | None:
+    def tokens(self, refused: str = "", renew: bool = True) -> Tokens | None:
         """The tokens to use: the stored ones, or renewed ones, or none.
 
         `refused` is an access token that the server doesn't take, whatever we think of it.
@@ -1402,7 +1383,7 @@ class OAuth(AuthBase):
             return found is None or found.access_token == refused or not found.fresh(self.now())
 
         found = self.stored(self.store.read())
-        if found and found.refresh_token and stale(found):
+        if renew and found and found.refresh_token and stale(found):
             with self.store.open() as saved:
                 # Now nobody else can. But who had the lock before us may just have done it.
                 found = self.stored(saved)
@@ -1441,7 +1422,7 @@ class OAuth(AuthBase):
         try:
             yield
         except OAuthError as error:
-            error.server = self.name
+            error.server = "" if isinstance(error, NotNow) else self.name
             raise
 
 

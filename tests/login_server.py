@@ -1,11 +1,11 @@
-"""The other end of oauth_handler.py: an MCP server and a sign-in service, for the tests.
+"""The other end of oauth_handler.py: an MCP server and an authorization server, for the tests.
 
 Both really listen, on this computer. Each is a Site: a table from paths to functions, so that
 a test can put something else in one place, and a list of all that was asked for:
 
-    world.service.pages["/token"] = lambda visit: Reply(503)
+    world.auth_server.pages["/token"] = lambda visit: Reply(503)
     ...
-    assert world.service.asked("/token") == []
+    assert world.auth_server.asked("/token") == []
 """
 
 import base64
@@ -97,7 +97,7 @@ class Site:
         self.server.server_close()
 
 
-class SignInService(Site):
+class AuthorizationServer(Site):
     """Signs in everybody who comes, without a question, and otherwise goes by the book."""
 
     def __init__(self) -> None:
@@ -181,20 +181,20 @@ class SignInService(Site):
 
 
 class McpServer(Site):
-    """Answers who has a token of that service."""
+    """Answers who has a token of that authorization server."""
 
-    def __init__(self, service: SignInService) -> None:
+    def __init__(self, auth_server: AuthorizationServer) -> None:
         super().__init__()
         self.url = f"{self.origin}/mcp"
-        self.service = service
-        self.resource = {"resource": self.url, "authorization_servers": [service.issuer]}
+        self.auth_server = auth_server
+        self.resource = {"resource": self.url, "authorization_servers": [auth_server.issuer]}
         self.challenge = "Bearer "
         self.scope = ""            # what a token must allow
         self.pages = {"/mcp": self.mcp, "/.well-known/oauth-protected-resource/mcp":
                       lambda visit: Reply(200, self.resource)}
 
     def mcp(self, visit: Visit) -> Reply:
-        allowed = self.service.valid.get(visit.token)
+        allowed = self.auth_server.valid.get(visit.token)
         if allowed is None:
             return Reply(401, b"x" * 100_000, {"WWW-Authenticate": self.challenge}
                          if self.challenge else {})

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import requests
-from login_server import McpServer, SignInService
+from login_server import AuthorizationServer, McpServer
 
 from oauth_handler import LoginNeeded, OAuth, OAuthError, TokenStore
 
@@ -13,13 +13,13 @@ CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
 
 
 class World:
-    """A server "sheets", its sign-in service, and somebody who signs in there."""
+    """A server "sheets", its authorization server, and somebody who signs in there."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.file = folder / ".mcp_tokens.json"
-        self.service = SignInService()
-        self.server = McpServer(self.service)
+        self.auth_server = AuthorizationServer()
+        self.server = McpServer(self.auth_server)
         self.lines: list[str] = []          # what was printed
         self.typed: list[str] = []          # what will be typed
         self.opened: list[str] = []         # pages that the browser was sent to
@@ -57,7 +57,7 @@ class World:
                     return requests.post(auth.url, data=CALL, auth=auth, stream=True, timeout=10,
                                          allow_redirects=False).status_code
                 except LoginNeeded as needed:
-                    auth.login(needed)
+                    needed.login()
         except OAuthError as error:
             self.failures.append(str(error))
             raise
@@ -92,9 +92,9 @@ class World:
                  if path.is_file() and path != self.file]
         everything = "\n".join([*self.lines, *self.failures, *files, elsewhere,
                                 *(page.text for page in self.pages)])
-        for secret in self.service.confidential:
+        for secret in self.auth_server.confidential:
             assert secret not in everything
 
     def close(self) -> None:
-        self.service.close()
+        self.auth_server.close()
         self.server.close()

@@ -1,4 +1,4 @@
-"""oauth_handler.py, against a sign-in service and a server on this computer (login_server.py).
+"""oauth_handler.py, against an authorization server and an MCP server of ours (login_server.py).
 
 The numbers F1 to F48 are those of our list of what may go wrong. Nothing is patched: what the
 outside world does goes through the arguments of the class OAuth.
@@ -57,7 +57,7 @@ def test_a_first_login_from_the_401_to_the_answer(world):
 
     assert world.call(world.auth()) == 200
 
-    origin, page = world.service.origin, world.opened[0]
+    origin, page = world.auth_server.origin, world.opened[0]
     assert world.printed == f"""\
   Discovered auth endpoint: {origin}/authorize
   Discovered token endpoint: {origin}/token
@@ -79,7 +79,7 @@ def test_a_first_login_from_the_401_to_the_answer(world):
     assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
     assert asked["resource"] == world.server.url
     assert asked["scope"] == "sheets.read"
-    [about_us] = [json.loads(visit.body) for visit in world.service.asked("/register")]
+    [about_us] = [json.loads(visit.body) for visit in world.auth_server.asked("/register")]
     assert about_us == {
         "client_name": "simple-mcp-chat-sheets", "redirect_uris": [asked["redirect_uri"]],
         "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
@@ -110,7 +110,7 @@ def test_a_token_is_renewed_before_it_ends(world):
     auth = world.auth()
     assert world.call(auth) == 200
 
-    form = world.service.asked("/token")[-1].form
+    form = world.auth_server.asked("/token")[-1].form
     assert (form["grant_type"], form["resource"]) == ("refresh_token", world.server.url)
     assert "scope" not in form
     assert len(world.opened) == 1
@@ -120,7 +120,7 @@ def test_a_token_is_renewed_before_it_ends(world):
 def test_a_401_in_the_middle_renews_the_token_and_repeats_the_request(world):
     auth = world.auth()
     world.call(auth)
-    world.service.valid.clear()
+    world.auth_server.valid.clear()
 
     assert world.call(auth) == 200
 
@@ -131,8 +131,8 @@ def test_a_401_in_the_middle_renews_the_token_and_repeats_the_request(world):
 def test_a_revoked_token_that_cannot_be_renewed_leads_to_one_new_login(world):
     auth = world.auth()
     world.call(auth)
-    world.service.valid.clear()
-    world.service.refreshing.clear()
+    world.auth_server.valid.clear()
+    world.auth_server.refreshing.clear()
 
     assert world.call(auth) == 200
     assert len(world.opened) == 2
@@ -164,7 +164,7 @@ def test_in_threads_one_login_serves_all(world):
     for thread in threads:
         thread.join()
     for one in needed:
-        auth.login(one)
+        one.login()
 
     assert len(needed) == 4
     assert len(world.opened) == 1
@@ -197,80 +197,80 @@ def test_a_login_elsewhere_is_found_instead_of_opening_a_second_browser(world):
 ])
 def test_a_client_shows_its_secret_in_the_way_that_was_agreed(world, offered, registered, secret):
     if offered:
-        world.service.metadata["token_endpoint_auth_methods_supported"] = offered
-    world.service.registered, world.service.secret = registered, secret
-    world.service.confidential.add(registered["client_secret"])
+        world.auth_server.metadata["token_endpoint_auth_methods_supported"] = offered
+    world.auth_server.registered, world.auth_server.secret = registered, secret
+    world.auth_server.confidential.add(registered["client_secret"])
     auth = world.auth()
 
     assert world.call(auth) == 200
-    world.service.valid.clear()
+    world.auth_server.valid.clear()
     assert world.call(auth) == 200         # and the same when the token is renewed
 
-    for visit in world.service.asked("/token"):
+    for visit in world.auth_server.asked("/token"):
         assert ("authorization" in visit.headers) == (offered == ["client_secret_basic"])
         assert ("client_secret" in visit.form) == (
             secret is not None and offered != ["client_secret_basic"])
 
 
 def test_a_client_from_the_settings(world):
-    world.service.clients.add("by-hand")
-    world.service.secret = "config-secret"
-    world.service.confidential.add("config-secret")
+    world.auth_server.clients.add("by-hand")
+    world.auth_server.secret = "config-secret"
+    world.auth_server.confidential.add("config-secret")
     by_hand = {"client_id": "by-hand", "client_secret": "config-secret"}
 
     assert world.call(world.auth(**by_hand)) == 200
     world.seconds += 7200
     assert world.call(world.auth(**by_hand)) == 200
 
-    assert not world.service.asked("/register")
+    assert not world.auth_server.asked("/register")
     assert "config-secret" not in world.file.read_text()
 
 
 def test_a_document_about_us_instead_of_a_registration(world):
     ours = "https://example.com/simple-mcp-chat.json"
-    world.service.metadata["client_id_metadata_document_supported"] = True
-    world.service.clients.add(ours)
+    world.auth_server.metadata["client_id_metadata_document_supported"] = True
+    world.auth_server.clients.add(ours)
 
     assert world.call(world.auth(client_metadata_url=ours)) == 200
-    assert not world.service.asked("/register")
+    assert not world.auth_server.asked("/register")
     assert world.stored["tokens"]["sheets"]["client_id"] == ours
 
 
 def test_a_machine_signs_in_without_a_person(world):
-    world.service.clients.add("machine")
-    world.service.secret = "machine-secret"
-    world.service.confidential.add("machine-secret")
+    world.auth_server.clients.add("machine")
+    world.auth_server.secret = "machine-secret"
+    world.auth_server.confidential.add("machine-secret")
     auth = world.auth(person=False, client_id="machine", client_secret="machine-secret",
                       grant_type="client_credentials", scopes=["read"])
 
     assert requests.post(auth.url, data=CALL, auth=auth, timeout=10).status_code == 200
-    [form] = [visit.form for visit in world.service.asked("/token")]
+    [form] = [visit.form for visit in world.auth_server.asked("/token")]
     assert form == {"grant_type": "client_credentials", "scope": "read", "client_id": "machine",
                     "resource": world.server.url}
     assert not world.opened
 
 
 def test_a_machine_tries_again_after_a_hiccup(world):
-    world.service.clients.add("machine")
-    fine, world.service.pages["/token"] = world.service.pages["/token"], answers(503)
+    world.auth_server.clients.add("machine")
+    fine, world.auth_server.pages["/token"] = world.auth_server.pages["/token"], answers(503)
     auth = world.auth(person=False, client_id="machine", client_secret="x",
                       grant_type="client_credentials")
     assert "(HTTP 503). Try again later." in world.failure(auth)
-    world.service.pages["/token"] = fine
+    world.auth_server.pages["/token"] = fine
     assert world.call(auth) == 200
 
 
 def test_a_login_form_is_posted_and_followed_to_its_end(world):
     def login(visit):
         form = visit.form
-        world.service.confidential.add("hunter2")
+        world.auth_server.confidential.add("hunter2")
         if form["password"] != "hunter2":
             return Reply(401)
-        return world.service.authorize(visit)
+        return world.auth_server.authorize(visit)
 
-    service = world.service
-    service.pages["/authorize"] = lambda visit: Reply(302, headers={"Location": "/login?step=2"})
-    service.pages["/login"] = login
+    pages = world.auth_server.pages
+    pages["/authorize"] = lambda visit: Reply(302, headers={"Location": "/login?step=2"})
+    pages["/login"] = login
     form = {"username": "ada", "password": "hunter2"}
     auth = world.auth(person=False, login_form=form)
 
@@ -283,7 +283,8 @@ def test_a_login_form_is_posted_and_followed_to_its_end(world):
 
 def test_a_login_form_goes_to_no_other_address(world):
     elsewhere = Site()
-    world.service.pages["/authorize"] = answers(302, headers={"Location": f"{elsewhere.origin}/"})
+    world.auth_server.pages["/authorize"] = answers(
+        302, headers={"Location": f"{elsewhere.origin}/"})
     auth = world.auth(login_form={"password": "hunter2"})
     assert "the login form was refused" in world.failure(auth)
     assert elsewhere.visits == []
@@ -291,10 +292,10 @@ def test_a_login_form_goes_to_no_other_address(world):
 
 
 def test_the_old_way_without_resource_metadata(world):
-    """MCP 2025-03-26: the server is its own sign-in service."""
+    """MCP 2025-03-26: the server is its own authorization server."""
     world.server.pages.pop(RESOURCE)
     for path in ("/authorize", "/token", "/register"):
-        world.server.pages[path] = world.service.pages[path]
+        world.server.pages[path] = world.auth_server.pages[path]
 
     assert world.call(world.auth()) == 200
     assert "resource=" not in world.opened[0]
@@ -303,17 +304,17 @@ def test_the_old_way_without_resource_metadata(world):
 def test_the_old_way_with_metadata_that_points_to_another_issuer(world):
     world.server.pages.pop(RESOURCE)
     world.server.pages[WELL_KNOWN] = answers(200, {
-        "issuer": world.service.issuer, "authorization_endpoint": "https://not.believed",
+        "issuer": world.auth_server.issuer, "authorization_endpoint": "https://not.believed",
         "token_endpoint": "https://not.believed"})
 
     assert world.call(world.auth()) == 200
-    assert world.stored["tokens"]["sheets"]["issuer"] == world.service.issuer
+    assert world.stored["tokens"]["sheets"]["issuer"] == world.auth_server.issuer
 
 
 def test_two_addresses_from_the_settings_need_no_discovery(world):
     world.server.pages.pop(RESOURCE)
-    world.service.clients.add("by-hand")
-    origin = world.service.origin
+    world.auth_server.clients.add("by-hand")
+    origin = world.auth_server.origin
     auth = world.auth(client_id="by-hand", auth_url=f"{origin}/authorize",
                       token_url=f"{origin}/token")
     assert world.call(auth) == 200
@@ -323,17 +324,23 @@ def test_two_addresses_from_the_settings_need_no_discovery(world):
 
 
 def test_F11_who_sets_both_addresses_vouches_for_them(world):
-    del world.service.metadata["code_challenge_methods_supported"]
-    origin = world.service.origin
+    del world.auth_server.metadata["code_challenge_methods_supported"]
+    origin = world.auth_server.origin
     auth = world.auth(auth_url=f"{origin}/authorize", token_url=f"{origin}/token")
     assert world.call(auth) == 200
     assert "does not say whether it knows PKCE" in world.printed
     assert "code_challenge_method=S256" in world.opened[0]
 
 
+def test_a_login_page_may_have_a_query_of_its_own(world):
+    world.auth_server.metadata["authorization_endpoint"] += "?tenant=7"
+    assert world.call(world.auth()) == 200
+    assert "/authorize?tenant=7&response_type=code" in world.opened[0]
+
+
 def test_offline_access_is_asked_for_where_it_exists(world):
     world.server.resource["scopes_supported"] = ["read"]
-    world.service.metadata["scopes_supported"] = ["read", "offline_access"]
+    world.auth_server.metadata["scopes_supported"] = ["read", "offline_access"]
     world.call(world.auth())
     assert "scope=read%20offline_access&prompt=consent" in world.opened[0]
 
@@ -342,21 +349,21 @@ def test_signing_out_and_the_overview(world):
     store = world.store()
     world.call(world.auth(store))
     [signed_in] = store.overview()
-    assert (signed_in.server, signed_in.issuer) == ("sheets", world.service.issuer)
+    assert (signed_in.server, signed_in.issuer) == ("sheets", world.auth_server.issuer)
     assert (signed_in.until, signed_in.renews) == (world.seconds + 3600, True)
 
     assert store.forget("sheets")
     assert not store.forget("sheets")
     assert store.overview() == []
     world.call(world.auth(store))
-    assert len(world.service.asked("/register")) == 2
+    assert len(world.auth_server.asked("/register")) == 2
 
 
 def test_secrets_stay_out_of_what_python_prints(world):
     client = oauth_handler.Client("config", "id", "the secret")
     tokens = oauth_handler.Tokens("u", "i", "c", "t", None, "s", "the secret", "the secret", 0, 0)
     assert "the secret" not in f"{client!r} {tokens!r} {oauth_handler.Answer(200, {})!r}"
-    world.service.secret = "the secret"
+    world.auth_server.secret = "the secret"
     auth = world.auth(client_id="x", client_secret="the secret")
     with pytest.raises(OAuthError) as caught:
         world.call(auth)
@@ -403,17 +410,17 @@ FINE = {
         {"/mcp": lambda visit: Reply(200) if visit.token else Reply(401)}),
     "F1 html in place of the first document": lambda world: world.server.pages.update(
         {RESOURCE: html, RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
-    "F1 one slash": lambda world: world.service.metadata.update(
-        issuer=world.service.issuer + "/"),
+    "F1 one slash": lambda world: world.auth_server.metadata.update(
+        issuer=world.auth_server.issuer + "/"),
     "F4 too big, so the next place": lambda world: world.server.pages.update(
         {RESOURCE: too_big, RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
     "F4 redirects in a circle": lambda world: world.server.pages.update(
         {RESOURCE: answers(302, headers={"Location": RESOURCE}),
          RESOURCE[:-4]: lambda visit: Reply(200, world.server.resource)}),
-    "F9 form-encoded": lambda world: world.service.pages.update({
+    "F9 form-encoded": lambda world: world.auth_server.pages.update({
         "/token": lambda visit: Reply(
             200, "&".join(f"{key}={value}" for key, value in
-                          world.service.token(visit).body.items()).encode(),
+                          world.auth_server.token(visit).body.items()).encode(),
             {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"})}),
 }
 
@@ -428,8 +435,8 @@ def test_F9_a_refresh_keeps_what_the_answer_leaves_out(world):
     world.server.challenge = 'Bearer scope="read"'
     world.call(world.auth())
     before = world.stored["tokens"]["sheets"]
-    world.service.valid["next"] = "read"
-    world.service.pages["/token"] = answers(200, {"access_token": "next"})
+    world.auth_server.valid["next"] = "read"
+    world.auth_server.pages["/token"] = answers(200, {"access_token": "next"})
     world.seconds += 7200
     assert world.call(world.auth()) == 200
     after = world.stored["tokens"]["sheets"]
@@ -439,10 +446,10 @@ def test_F9_a_refresh_keeps_what_the_answer_leaves_out(world):
 
 def test_F10_an_issuer_that_the_old_way_points_to_must_confirm_it(world):
     world.server.pages.pop(RESOURCE)
-    world.server.pages[WELL_KNOWN] = answers(200, {"issuer": world.service.issuer})
-    world.service.metadata["issuer"] = "https://evil.example"
+    world.server.pages[WELL_KNOWN] = answers(200, {"issuer": world.auth_server.issuer})
+    world.auth_server.metadata["issuer"] = "https://evil.example"
     assert world.failure(world.auth()).startswith(
-        F + f"the sign-in service names itself {world.service.issuer} but was found at "
+        F + f"the sign-in service names itself {world.auth_server.issuer} but was found at "
         f"{world.server.origin}. Ask the server's owner")
 
 
@@ -459,15 +466,15 @@ def challenge(url):
 
 
 def metadata(**fields):
-    return lambda world: world.service.metadata.update(fields)
+    return lambda world: world.auth_server.metadata.update(fields)
 
 
 def without(key):
-    return lambda world: world.service.metadata.pop(key)
+    return lambda world: world.auth_server.metadata.pop(key)
 
 
-def service_says(path, *args, **more):
-    return lambda world: world.service.pages.update({path: answers(*args, **more)})
+def auth_server_says(path, *args, **more):
+    return lambda world: world.auth_server.pages.update({path: answers(*args, **more)})
 
 
 def server_says(path, *args, **more):
@@ -479,7 +486,7 @@ def nothing_anywhere(world):
 
 
 def down(world):
-    world.service.close()
+    world.auth_server.close()
 
 
 BEFORE = [
@@ -492,9 +499,9 @@ BEFORE = [
     ("F2 an endpoint", metadata(authorization_endpoint="javascript:alert(1)"), UNSAFE),
     ("F5 resource metadata 503", server_says(RESOURCE, 503), "could not reach {server}. "
      "Check your connection and try again."),
-    ("F5 service metadata 503", service_says(WELL_KNOWN, 503), "could not reach {service}. "
+    ("F5 server metadata 503", auth_server_says(WELL_KNOWN, 503), "could not reach {auth_server}. "
      "Check your connection and try again."),
-    ("F5 the service is down", down, "could not reach {service}. "
+    ("F5 the server is down", down, "could not reach {auth_server}. "
      "Check your connection and try again."),
     ("F5 no such host", challenge("https://nowhere.invalid/x"), "could not reach nowhere.invalid. "
      "Check your connection and try again."),
@@ -505,7 +512,7 @@ BEFORE = [
         resource=world.server.origin + "/mc"), "the server's sign-in data is for {server_url}/mc,"
      ' not for this URL. Check "url" in mcp_servers.json.'),
     ("F7 nothing found", nothing_anywhere, NOT_FOUND),
-    ("F8 not an object", service_says(WELL_KNOWN, 200, []), "the sign-in service {issuer} sent "
+    ("F8 not an object", auth_server_says(WELL_KNOWN, 200, []), "the sign-in service {issuer} sent "
      "incomplete data (no addresses)."),
     ("F8 no token_endpoint", without("token_endpoint"), "the sign-in service {issuer} sent "
      "incomplete data (no token_endpoint)."),
@@ -516,22 +523,22 @@ BEFORE = [
      'right; they can be set as "auth_url" and "token_url".'),
     ("F11 PKCE not mentioned", without("code_challenge_methods_supported"), NO_PKCE),
     ("F11 only plain", metadata(code_challenge_methods_supported=["plain"]), NO_PKCE),
-    ("F13", service_says("/register", 400, {"error": "invalid_redirect_uri"}), "the sign-in "
+    ("F13", auth_server_says("/register", 400, {"error": "invalid_redirect_uri"}), "the sign-in "
      "service refused the address {redirect} (invalid_redirect_uri). Create a client there by "
      'hand and set "client_id".'),
     ("F14", without("registration_endpoint"), "this sign-in service does not register clients by "
      "itself. Create an OAuth client there with the redirect address {redirect}, then put its "
      '"client_id" (and "client_secret", if any) in the "oauth" section of mcp_servers.json.'),
-    *[(f"F15 {answer}", service_says("/register", 201, answer), "the sign-in service answered the "
-       "registration in a way this program cannot use.") for answer in (
+    *[(f"F15 {answer}", auth_server_says("/register", 201, answer), "the sign-in service answered "
+       "the registration in a way this program cannot use.") for answer in (
         {}, {"client_id": ""}, {"client_id": 7}, {"client_id": "a\nb"},
         {"client_id": "x", "token_endpoint_auth_method": "client_secret_basic"},
         {"client_id": "x", "token_endpoint_auth_method": "private_key_jwt"})],
-    ("F16 403", service_says("/register", 403, b"<html>no"), "registration was refused "
+    ("F16 403", auth_server_says("/register", 403, b"<html>no"), "registration was refused "
      '(HTTP 403). Try later, or set "client_id".'),
-    ("F16 429", service_says("/register", 429), "registration was refused (HTTP 429). "
+    ("F16 429", auth_server_says("/register", 429), "registration was refused (HTTP 429). "
      'Try later, or set "client_id".'),
-    ("F45 registration", service_says("/register", 307, headers={
+    ("F45 registration", auth_server_says("/register", 307, headers={
         "Location": "https://evil.example/"}), "the sign-in service redirected a private request. "
      "Nothing was sent on."),
 ]
@@ -542,12 +549,13 @@ BEFORE = [
 def test_it_stops_before_a_browser_opens(world, arrange, expected):
     arrange(world)
     names = {"server": urlsplit(world.server.url).netloc, "server_url": world.server.origin,
-             "service": urlsplit(world.service.origin).netloc, "issuer": world.service.issuer,
+             "auth_server": urlsplit(world.auth_server.origin).netloc,
+             "issuer": world.auth_server.issuer,
              "redirect": "http://localhost:*/callback"}
     failure = re.sub(r"localhost:\d+/callback", "localhost:*/callback", world.failure(world.auth()))
     assert failure == F + expected.format(**names)
     assert world.opened == []
-    assert not [visit for visit in world.service.visits if visit.path in ("/authorize", "/token")]
+    assert not world.auth_server.asked("/authorize") + world.auth_server.asked("/token")
 
 
 @pytest.mark.parametrize("address", ["https://127.0.0.1/x", "https://169.254.169.254/x",
@@ -572,8 +580,8 @@ def test_addresses_that_only_look_odd(address):
 def test_F5_deletes_nothing_and_does_not_latch(world):
     auth = world.auth()
     world.call(auth)
-    world.service.valid.clear()
-    world.service.refreshing.clear()
+    world.auth_server.valid.clear()
+    world.auth_server.refreshing.clear()
     fine = world.server.pages[RESOURCE]
     world.server.pages[RESOURCE] = answers(503)
     assert "could not reach" in world.failure(auth)
@@ -589,10 +597,10 @@ def test_F12_a_clock_set_back_and_a_netrc(world, tmp_path, monkeypatch):
     world.call(world.auth())
     world.seconds -= 86400
     assert world.call(world.auth()) == 200
-    assert [visit.form["grant_type"] for visit in world.service.asked("/token")] == [
+    assert [visit.form["grant_type"] for visit in world.auth_server.asked("/token")] == [
         "authorization_code", "refresh_token"]
     headers = [visit.headers.get("authorization", "")
-               for visit in world.service.asked("/token") + world.server.visits]
+               for visit in world.auth_server.asked("/token") + world.server.visits]
     assert not [header for header in headers if header.startswith("Basic")]
     netrc.unlink()
 
@@ -604,11 +612,11 @@ def test_F17_an_unfit_registration_is_made_anew(world, change):
     port = free_port()
     world.call(world.auth(redirect_port=port))
     data = world.stored
-    data["clients"][world.service.issuer]["sheets"].update(change)
+    data["clients"][world.auth_server.issuer]["sheets"].update(change)
     data["tokens"] = {}
     world.file.write_text(json.dumps(data))
     assert world.call(world.auth(redirect_port=port)) == 200
-    assert len(world.service.asked("/register")) == 2
+    assert len(world.auth_server.asked("/register")) == 2
 
 
 def test_F17_a_fitting_registration_is_used_again(world):
@@ -617,20 +625,20 @@ def test_F17_a_fitting_registration_is_used_again(world):
     world.change(url="https://elsewhere.example")       # F44: and its token isn't
     world.server.visits.clear()
     assert world.call(world.auth(redirect_port=port)) == 200
-    assert len(world.service.asked("/register")) == 1
+    assert len(world.auth_server.asked("/register")) == 1
     assert world.server.asked("/mcp")[0].token == ""
 
 
 def test_F18_a_configured_client_is_for_one_issuer(world):
-    world.service.clients.add("by-hand")
+    world.auth_server.clients.add("by-hand")
     world.call(world.auth(client_id="by-hand"))
-    old, world.service.issuer = world.service.issuer, world.service.origin + "/moved"
-    world.service.metadata["issuer"] = world.service.issuer
-    world.service.pages[WELL_KNOWN + "/moved"] = answers(200, world.service.metadata)
-    world.server.resource["authorization_servers"] = [world.service.issuer]
+    old, world.auth_server.issuer = world.auth_server.issuer, world.auth_server.origin + "/moved"
+    world.auth_server.metadata["issuer"] = world.auth_server.issuer
+    world.auth_server.pages[WELL_KNOWN + "/moved"] = answers(200, world.auth_server.metadata)
+    world.server.resource["authorization_servers"] = [world.auth_server.issuer]
     world.change(access_token="old", refresh_token=None)
     assert world.failure(world.auth(client_id="by-hand")) == (
-        F + f"sign-in moved from {old} to {world.service.issuer}. If that is expected, delete "
+        F + f"sign-in moved from {old} to {world.auth_server.issuer}. If that is expected, delete "
         '.mcp_tokens.json and update "client_id".')
 
 
@@ -708,7 +716,7 @@ class Browser:
 
         def visit():
             asked = {key: value for key, [value] in parse_qs(urlsplit(url).query).items()}
-            good = self.world.service.callback(asked)
+            good = self.world.auth_server.callback(asked)
             for change in self.changes:
                 query = change(dict(good))
                 self.seen.append(requests.get(asked["redirect_uri"], params=query, timeout=10))
@@ -750,7 +758,7 @@ def test_the_browser_brings_a_refusal(world, change, expected):
     browser = Browser(world, change)
     auth = world.auth(browser=browser)
     assert world.failure(auth) == F + expected
-    assert not world.service.asked("/token")
+    assert not world.auth_server.asked("/token")
     wait_for(lambda: browser.seen)
     assert "The login did not work" in browser.seen[0].text
     assert "<script>" not in browser.seen[0].text
@@ -811,7 +819,7 @@ def test_F19_no_answer_at_all(world):
     assert world.failure(auth).endswith("If the browser showed an error, just try again: the "
                                         "program will register anew.")
     world.call(world.auth(redirect_port=port))
-    assert len(world.service.asked("/register")) == 2
+    assert len(world.auth_server.asked("/register")) == 2
 
 
 def test_F19_an_old_page_is_mentioned(world):
@@ -835,7 +843,7 @@ def test_F25_ctrl_c(world):
 def address_of(world, **changes):
     """What stands in the address bar in the end, on a computer where nobody listens."""
     asked = {key: value for key, [value] in parse_qs(urlsplit(world.opened[-1]).query).items()}
-    good = {**world.service.callback(asked), **changes}
+    good = {**world.auth_server.callback(asked), **changes}
     return requests.Request("GET", asked["redirect_uri"], params=good).prepare().url
 
 
@@ -931,11 +939,11 @@ AFTER = [
 @pytest.mark.parametrize("status, answer, expected", [row[1:] for row in AFTER],
                          ids=[row[0] for row in AFTER])
 def test_the_code_gets_us_no_token(world, status, answer, expected):
-    world.service.pages["/token"] = answers(status, answer)
+    world.auth_server.pages["/token"] = answers(status, answer)
     auth = world.auth()
     assert world.failure(auth) == F + expected
     assert world.failure(auth) == F + expected
-    assert len(world.service.asked("/token")) == len(world.opened) == 1
+    assert len(world.auth_server.asked("/token")) == len(world.opened) == 1
     assert world.stored["tokens"] == {}
 
 
@@ -949,15 +957,15 @@ def test_F31_a_client_that_is_not_accepted(world):
 def test_F31_a_registration_that_was_forgotten_is_made_anew_once(world):
     port = free_port()
     world.call(world.auth(redirect_port=port))
-    world.service.clients.clear()
-    world.service.valid.clear()
+    world.auth_server.clients.clear()
+    world.auth_server.valid.clear()
 
     assert world.call(world.auth(redirect_port=port)) == 200
-    assert len(world.service.asked("/register")) == 2
-    world.service.pages["/token"] = answers(401)
-    world.service.valid.clear()
+    assert len(world.auth_server.asked("/register")) == 2
+    world.auth_server.pages["/token"] = answers(401)
+    world.auth_server.valid.clear()
     assert "does not accept this client" in world.failure(world.auth(redirect_port=port))
-    assert len(world.service.asked("/register")) <= 4
+    assert len(world.auth_server.asked("/register")) <= 4
 
 
 @pytest.mark.parametrize("reply, reason", [
@@ -968,8 +976,8 @@ def test_F34_a_service_with_a_problem_costs_no_login(world, reply, reason):
     auth = world.auth()
     world.call(auth)
     before = world.file.read_text()
-    world.service.valid.clear()
-    world.service.pages["/token"] = lambda visit: reply
+    world.auth_server.valid.clear()
+    world.auth_server.pages["/token"] = lambda visit: reply
     expected = f"Could not renew the login for sheets right now ({reason}). Try again in a moment."
     assert world.failure(auth) == expected
     world.seconds += 7200
@@ -980,7 +988,7 @@ def test_F34_a_service_with_a_problem_costs_no_login(world, reply, reason):
 
 def test_F34_nobody_there(world):
     world.call(world.auth())
-    world.service.close()
+    world.auth_server.close()
     world.seconds += 3600 - 30
     assert world.call(world.auth()) == 200       # half a minute is enough for a request
     world.seconds += 60
@@ -991,8 +999,8 @@ def test_F34_nobody_there(world):
 def test_F35_a_refused_refresh_leads_to_one_login(world, error):
     world.call(world.auth())
     world.seconds += 7200
-    fine = world.service.pages["/token"]
-    world.service.pages["/token"] = lambda visit: Reply(400, {"error": error}) \
+    fine = world.auth_server.pages["/token"]
+    world.auth_server.pages["/token"] = lambda visit: Reply(400, {"error": error}) \
         if visit.form["grant_type"] == "refresh_token" else fine(visit)
     assert world.call(world.auth()) == 200
     assert "The login for sheets has expired. Opening the browser again..." in world.lines
@@ -1007,12 +1015,12 @@ def test_F36_a_fresh_login_that_is_rejected(world):
     assert world.failure(auth) == F + expected
     assert world.failure(auth) == F + expected
     assert len(world.opened) == 1
-    assert len(world.service.asked("/token")) == 2 + 1      # login, one refresh, one more later
+    assert len(world.auth_server.asked("/token")) == 2 + 1      # login, one refresh, one more later
 
 
 def test_F36_a_machine_stops_as_well(world):
     world.server.pages["/mcp"] = answers(401)
-    world.service.clients.add("machine")
+    world.auth_server.clients.add("machine")
     auth = world.auth(client_id="machine", client_secret="x", grant_type="client_credentials")
     assert "rejects a fresh login" in world.failure(auth)
 
@@ -1060,7 +1068,7 @@ def test_F38_a_damaged_file_is_set_aside(world, content):
     assert (".mcp_tokens.json was damaged and has been set aside. You will be asked to sign in "
             "again.") in world.lines
     assert (world.folder / ".mcp_tokens.json.bad").read_bytes() == content
-    assert world.stored["tokens"]["sheets"]["access_token"] in world.service.valid
+    assert world.stored["tokens"]["sheets"]["access_token"] in world.auth_server.valid
 
 
 def test_F39_a_file_that_cannot_be_written(world):
@@ -1107,9 +1115,9 @@ print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
 
 def test_F41_five_processes_and_one_refresh(world):
     world.call(world.auth())
-    world.service.valid.clear()
+    world.auth_server.valid.clear()
     world.change(expires_at=5, obtained_at=1)
-    asked_before = len(world.service.asked("/token"))
+    asked_before = len(world.auth_server.asked("/token"))
     processes = [subprocess.Popen([sys.executable, "-c", PROCESS, world.server.url, world.file],
                                   cwd=Path(oauth_handler.__file__).parent, text=True,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -1119,18 +1127,18 @@ def test_F41_five_processes_and_one_refresh(world):
         process.stdin.flush()
     said = [process.communicate(timeout=20)[0] for process in processes]
     assert said == ["Using stored token for sheets\n200\n"] * 5
-    assert len(world.service.asked("/token")) == asked_before + 1
+    assert len(world.auth_server.asked("/token")) == asked_before + 1
 
 
 def test_F41_five_threads_and_one_refresh(world):
     world.call(world.auth())
-    world.service.valid.clear()
-    asked_before = len(world.service.asked("/token"))
+    world.auth_server.valid.clear()
+    asked_before = len(world.auth_server.asked("/token"))
     together, auth = threading.Barrier(5), world.auth()
     fine = world.server.pages["/mcp"]
 
     def refuse_all_five_at_once(visit):
-        if visit.token not in world.service.valid:
+        if visit.token not in world.auth_server.valid:
             together.wait(5)
         return fine(visit)
 
@@ -1142,7 +1150,7 @@ def test_F41_five_threads_and_one_refresh(world):
     for thread in threads:
         thread.join()
     assert said == [200] * 5
-    assert len(world.service.asked("/token")) == asked_before + 1
+    assert len(world.auth_server.asked("/token")) == asked_before + 1
 
 
 @pytest.mark.parametrize("expires_in, left", [
@@ -1154,7 +1162,7 @@ def test_F43_when_a_token_ends(expires_in, left):
 
 
 def test_F43_a_token_that_has_ended_already_is_renewed_for_each_request(world):
-    world.service.token_answer = {"expires_in": 0}
+    world.auth_server.token_answer = {"expires_in": 0}
     auth = world.auth()
     assert [world.call(auth), world.call(auth)] == [200, 200]
     assert len(world.opened) == 1
@@ -1162,7 +1170,7 @@ def test_F43_a_token_that_has_ended_already_is_renewed_for_each_request(world):
 
 def test_F44_a_token_is_for_one_server(world):
     world.call(world.auth())
-    other = type(world.server)(world.service)
+    other = type(world.server)(world.auth_server)
     with pytest.raises(LoginNeeded):
         requests.post(other.url, data=CALL, auth=world.auth(url=other.url), timeout=5)
     assert other.asked("/mcp")[0].token == ""
@@ -1172,14 +1180,14 @@ def test_F44_a_token_is_for_one_server(world):
 @pytest.mark.parametrize("grant", ["authorization_code", "refresh_token"])
 def test_F45_a_private_request_is_not_sent_on(world, grant):
     elsewhere = Site()
-    fine = world.service.pages["/token"]
-    world.service.pages["/token"] = lambda visit: Reply(
+    fine = world.auth_server.pages["/token"]
+    world.auth_server.pages["/token"] = lambda visit: Reply(
         307, headers={"Location": f"{elsewhere.origin}/"}) \
         if visit.form["grant_type"] == grant else fine(visit)
     auth = world.auth()
     if grant == "refresh_token":
         world.call(auth)
-        world.service.valid.clear()
+        world.auth_server.valid.clear()
     assert world.failure(auth) == (F + "the sign-in service redirected a private request. "
                                    "Nothing was sent on.")
     assert elsewhere.visits == []
@@ -1205,12 +1213,12 @@ def test_F46_the_file_is_for_its_owner_only(world):
 def test_F48_killed_between_the_refresh_and_the_file(world):
     world.call(world.auth())
     world.seconds += 7200
-    world.service.refreshing.clear()       # the service has given out a new one, and we lost it
+    world.auth_server.refreshing.clear()       # it has given out a new one, and we lost it
     assert world.call(world.auth()) == 200
     assert len(world.opened) == 2
 
 
-# ── Sign-in services that we didn't write ────────────────────────────────────────────────
+# ── Authorization servers that we didn't write ───────────────────────────────────────────
 
 HELLO = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
     "protocolVersion": "2025-11-25", "capabilities": {},
@@ -1218,9 +1226,9 @@ HELLO = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 
-def test_the_sdks_own_sign_in_service_with_expiring_and_rotating_tokens(tmp_path):
+def test_the_sdks_own_authorization_server_with_expiring_and_rotating_tokens(tmp_path):
     pytest.importorskip("mcp.server.mcpserver", reason="needs the SDK mcp, version 2")
-    from oauth_sdk_server import sdk_server
+    from servers.oauth_sdk_server import sdk_server
     lines, now = [], [time.time()]
 
     def browser(page):
@@ -1231,7 +1239,7 @@ def test_the_sdks_own_sign_in_service_with_expiring_and_rotating_tokens(tmp_path
         try:
             return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=10)
         except LoginNeeded as needed:
-            auth.login(needed)
+            needed.login()
             return hello(auth)
 
     def new_run():
@@ -1239,20 +1247,20 @@ def test_the_sdks_own_sign_in_service_with_expiring_and_rotating_tokens(tmp_path
             "sheets", url, {"redirect_port": 0}, TokenStore(tmp_path / "tokens.json"),
             person=True, say=lines.append, open_browser=browser, now=lambda: now[0])
 
-    with sdk_server() as (url, service):
+    with sdk_server() as (url, auth_server):
         auth = new_run()
         assert "serverInfo" in hello(auth).text
         for _ in range(3):
             now[0] += 3600                         # the token has ended by our clock ...
             assert "serverInfo" in hello(auth).text
-        service.tokens.clear()                     # ... and now only the service knows
+        auth_server.tokens.clear()                     # ... and now only it knows
         assert "serverInfo" in hello(new_run()).text
-        assert (service.logins, service.refreshes) == (1, 4)
-        service.tokens.clear()
-        service.refreshing.clear()
+        assert (auth_server.logins, auth_server.refreshes) == (1, 4)
+        auth_server.tokens.clear()
+        auth_server.refreshing.clear()
         assert "serverInfo" in hello(new_run()).text
-        assert service.logins == 2
-        for secret in [*service.tokens, *service.refreshing]:
+        assert auth_server.logins == 2
+        for secret in [*auth_server.tokens, *auth_server.refreshing]:
             assert secret not in "\n".join(lines)
 
 
@@ -1261,7 +1269,7 @@ def test_a_posted_form_at_a_server_of_mcp_oauth(world):
     try:
         program = subprocess.Popen(
             ["uv", "run", "--quiet", "--no-project", "--with", "mcp-oauth", "--with", "mcp<2",
-             "python", Path(__file__).with_name("oauth_form_server.py"), str(port)],
+             "python", Path(__file__).parent / "servers" / "oauth_form_server.py", str(port)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except FileNotFoundError:
         pytest.skip("needs uv, to make an environment with mcp-oauth and mcp<2")
@@ -1282,7 +1290,7 @@ def test_a_posted_form_at_a_server_of_mcp_oauth(world):
         auth = world.auth(person=False,
                           login_form={"username": "ada", "password": "a posted password"})
         assert world.call(auth) == 200
-        world.service.confidential |= {"a posted password",
+        world.auth_server.confidential |= {"a posted password",
                                        world.stored["tokens"]["sheets"]["access_token"]}
         wrong = world.auth(store=TokenStore(world.folder / "other.json"), person=False,
                            login_form={"username": "ada", "password": "wrong"})
@@ -1300,7 +1308,7 @@ auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=True,
 try:
     requests.post(url, data=b"{}", auth=auth, timeout=20)
 except LoginNeeded as needed:
-    auth.login(needed)
+    needed.login()
 print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
 """
 
@@ -1322,9 +1330,9 @@ def test_a_real_browser_opens_the_page_clicks_and_lands_on_ours(world, tmp_path_
     folder = tmp_path_factory.mktemp("browser")
     script = folder / "browser.py"
     script.write_text(BROWSER.format(path=path, folder=str(folder)))
-    fine = world.service.pages["/authorize"]
-    world.service.pages["/allow"] = lambda visit: fine(visit)
-    world.service.pages["/authorize"] = lambda visit: Reply(
+    fine = world.auth_server.pages["/authorize"]
+    world.auth_server.pages["/allow"] = lambda visit: fine(visit)
+    world.auth_server.pages["/authorize"] = lambda visit: Reply(
         200, ('<form action="/allow">' + "".join(
             f'<input type="hidden" name="{name}" value="{html_module.escape(value)}">'
             for name, value in visit.query.items()) +
@@ -1337,7 +1345,7 @@ def test_a_real_browser_opens_the_page_clicks_and_lands_on_ours(world, tmp_path_
     assert answer.stdout.endswith("200\n"), answer.stderr
     wait_for((folder / "ended").exists, 20)
     assert "You have signed in. You can close this page" in (folder / "page.html").read_text()
-    assert world.service.asked("/allow")
+    assert world.auth_server.asked("/allow")
     world.lines.append(answer.stdout + answer.stderr)
 
 
@@ -1369,8 +1377,8 @@ def test_a_long_challenge_is_read_in_a_moment():
 @settings(max_examples=300, deadline=500)
 @given(st.text(alphabet="codestaiserr=&%+1;\x00é\udc80", max_size=60) | st.text(max_size=60))
 def test_only_the_right_state_makes_a_query_ours(query):
-    service = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
-    assert oauth_handler.judge(query, "the state", service) is None
+    server = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
+    assert oauth_handler.judge(query, "the state", server) is None
 
 
 @quickly
@@ -1378,10 +1386,10 @@ def test_only_the_right_state_makes_a_query_ours(query):
        st.sampled_from(["code", "iss", "error", "error_description"]), value=st.text(
            st.characters(exclude_categories=["Cs"]), max_size=300))
 def test_any_answer_with_our_state_is_a_code_or_a_clear_error(key, value):
-    service = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
+    server = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
     query = urlencode([("state", "ours"), (key, value)])
     try:
-        found = oauth_handler.judge(query, "ours", service)
+        found = oauth_handler.judge(query, "ours", server)
     except OAuthError as error:
         assert str(error).isprintable() and len(str(error)) < 700
     else:
@@ -1391,11 +1399,11 @@ def test_any_answer_with_our_state_is_a_code_or_a_clear_error(key, value):
 @quickly
 @given(data=st.data())
 def test_any_metadata_leads_to_a_login_or_a_clear_error(world, data):
-    fine = {path: site.pages[path] for site, path in (
-        (world.server, RESOURCE), (world.service, WELL_KNOWN), (world.service, "/register"))}
-    site, path = data.draw(st.sampled_from([
-        (world.server, RESOURCE), (world.service, WELL_KNOWN), (world.service, "/register")]))
-    good = {RESOURCE: world.server.resource, WELL_KNOWN: world.service.metadata,
+    places = [(world.server, RESOURCE), (world.auth_server, WELL_KNOWN),
+              (world.auth_server, "/register")]
+    fine = {path: site.pages[path] for site, path in places}
+    site, path = data.draw(st.sampled_from(places))
+    good = {RESOURCE: world.server.resource, WELL_KNOWN: world.auth_server.metadata,
             "/register": {"client_id": "x"}}[path]
     document = data.draw(st.one_of(
         st.fixed_dictionaries({}, optional={key: nonsense for key in good}).map(
@@ -1419,9 +1427,9 @@ def test_any_metadata_leads_to_a_login_or_a_clear_error(world, data):
                               "error", "error_description")}),
        status=st.sampled_from([200, 200, 200, 400, 401, 503]))
 def test_any_token_answer_is_stored_well_or_refused_clearly(world, changes, status):
-    fine = world.service.pages["/token"]
+    fine = world.auth_server.pages["/token"]
     body = json.dumps({"access_token": "x", **changes}).encode()
-    world.service.pages["/token"] = lambda visit: Reply(status, body)
+    world.auth_server.pages["/token"] = lambda visit: Reply(status, body)
     path = world.folder / "fuzz.json"
     path.unlink(missing_ok=True)
     auth = world.auth(TokenStore(path, say=world.lines.append), client_id="machine",
@@ -1434,23 +1442,23 @@ def test_any_token_answer_is_stored_well_or_refused_clearly(world, changes, stat
         request = requests.Request("POST", world.server.url).prepare()
         assert auth(request).headers.get("Authorization", "Bearer ").startswith("Bearer ")
     finally:
-        world.service.pages["/token"] = fine
+        world.auth_server.pages["/token"] = fine
 
 
 @quickly
 @given(data=st.data())
 def test_any_token_file_is_used_or_set_aside(world, data):
-    good = {"url": world.server.url, "issuer": world.service.issuer, "client_id": "x",
-            "token_endpoint": f"{world.service.origin}/token", "resource": None, "scope": "",
+    good = {"url": world.server.url, "issuer": world.auth_server.issuer, "client_id": "x",
+            "token_endpoint": f"{world.auth_server.origin}/token", "resource": None, "scope": "",
             "access_token": "stale", "refresh_token": "stale", "obtained_at": 1,
             "expires_at": 5}
     client = {"source": "dynamic", "client_id": "x"}
     mutated = data.draw(st.fixed_dictionaries({}, optional={
         key: nonsense for key in good if key != "token_endpoint"}))
     content = data.draw(st.sampled_from([
-        lambda: {"version": 1, "clients": {world.service.issuer: {"sheets": client}},
+        lambda: {"version": 1, "clients": {world.auth_server.issuer: {"sheets": client}},
                  "tokens": {"sheets": {**good, **mutated}}},
-        lambda: {"version": 1, "clients": {world.service.issuer: {"sheets": mutated}},
+        lambda: {"version": 1, "clients": {world.auth_server.issuer: {"sheets": mutated}},
                  "tokens": {"sheets": good}},
         lambda: {"version": 1, "clients": mutated, "tokens": mutated},
         lambda: mutated]))()

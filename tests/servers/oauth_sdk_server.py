@@ -1,4 +1,4 @@
-"""An MCP server with its own sign-in service, both from the official SDK: we didn't write it.
+"""An MCP server with its own authorization server, both from the official SDK: we didn't write it.
 
 What the SDK leaves to its user is whom to sign in (everybody) and where to keep things (here).
 Tokens are valid for `lifetime` seconds, and each refresh token is good once.

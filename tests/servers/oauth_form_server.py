@@ -1,7 +1,7 @@
-"""The sign-in service of the PyPI package mcp-oauth, whose login page takes a posted form.
+"""The authorization server of the PyPI package mcp-oauth, whose login page takes a posted form.
 
 It needs mcp<2, so tests/test_oauth.py starts this file in an environment of its own:
-uv run --no-project --with mcp-oauth --with "mcp<2" python tests/oauth_form_server.py PORT
+uv run --no-project --with mcp-oauth --with "mcp<2" python tests/servers/oauth_form_server.py PORT
 """
 
 import sys
