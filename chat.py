@@ -426,7 +426,7 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
 def loads(text: bytes | bytearray) -> Any:
     """json.loads for what comes from outside: whatever is wrong with it, it's a ValueError."""
     try:
-        found = json.loads(text, parse_float=finite, parse_constant=finite)
+        found = DECODER.decode(text.decode("utf-8-sig"))
         if rb"\ud" in text.lower():
             # Half of a letter, like "\ud83d" alone, is a text that nobody can print or send.
             found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
@@ -443,7 +443,9 @@ def is_too_deep(value: object) -> bool:
         level = [inner for outer in level for inner in
                  (outer.values() if isinstance(outer, dict) else outer)
                  if isinstance(inner, (dict, list))]
-    return bool(level)
+        if not level:
+            return False
+    return True
 
 
 def finite(number: str) -> float:
@@ -451,6 +453,9 @@ def finite(number: str) -> float:
     if not math.isfinite(float(number)):
         raise ValueError(f"{number} is not JSON")
     return float(number)
+
+
+DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
 
 
 # With --trace you see every message, and the HTTP around it. (In a program of your own, do
@@ -1592,7 +1597,7 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
     import openai
     words: list[str] = []
     calls: list[dict] = []
-    size, reason = 0, None
+    size, reason = 0, ""
     try:
         # The package would read the stream for us too, but then it closes the connection, and
         # each request has to open another. So we take the bytes, and read them to their end.
@@ -1602,30 +1607,29 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
             for event in read_events(bytes_of(response)):
                 if job.cancelled.is_set():
                     break
-                size += len(event.get("data", ""))
-                if size > MAX_BYTES:
-                    raise Problem("The model talked without end. Ask again, or another way.")
                 for choice in map(as_dict, as_list(piece_in(event).get("choices"))):
                     delta = as_dict(choice.get("delta"))
                     text = delta.get("content") or delta.get("refusal")
                     if isinstance(text, str):
                         words.append(text)
+                        size += len(text)
                         job.report(Text(text))
                     for piece in map(as_dict, as_list(delta.get("tool_calls"))):
-                        add_piece(calls, piece)
-                    reason = choice.get("finish_reason") or reason
+                        size += add_piece(calls, piece)
+                    reason = str(choice.get("finish_reason") or reason)
+                    if size > MAX_BYTES:
+                        raise Problem("The model talked without end. Ask again, or another way.")
     except openai.OpenAIError as error:
         raise explain(error, llm) from None
-    if reason in ("length", "content_filter") or not words and not calls:
+    whole = [{"id": call["id"] or f"call_{os.urandom(6).hex()}", "type": "function", "function":
+              {"name": call["name"], "arguments": "".join(call["pieces"])}} for call in calls]
+    if reason in ("length", "content_filter") or not words and not whole:
         job.report(Note({
             "length": "The answer was cut off: this model can't make it longer.",
             "content_filter": "The model's service held back the rest: its content filter.",
-        }.get(str(reason), "The answer is empty.")))
-    for call in calls:
-        del call["index"]
-        call["id"] = call["id"] or f"call_{os.urandom(6).hex()}"
+        }.get(reason, "The answer is empty.")))
     return {"role": "assistant", "content": "".join(words),
-            **({"tool_calls": calls} if calls else {})}
+            **({"tool_calls": whole} if whole else {})}
 
 
 def bytes_of(response: Any) -> Iterator[bytes]:
@@ -1650,8 +1654,9 @@ def piece_in(event: dict[str, str]) -> dict:
     return piece
 
 
-def add_piece(calls: list[dict], piece: dict) -> None:
-    """Add a piece of a tool call to the calls of a reply.
+def add_piece(calls: list[dict], piece: dict) -> int:
+    """Add a piece of a tool call to the calls of a reply: [{"index": 0, "id": "call_1", "name":
+    "dexcom__readings", "pieces": ['{"ho', 'urs": 8}']}]. Returns how many letters it has brought.
 
     OpenAI says by the index which call a piece belongs to, and by an id and a name that it is
     the call's first. Others send 0 for each index, or none, or an empty id, or a whole call in
@@ -1660,17 +1665,17 @@ def add_piece(calls: list[dict], piece: dict) -> None:
     index, function = piece.get("index"), as_dict(piece.get("function"))
     new_id, name = str(piece.get("id") or ""), str(function.get("name") or "")
     arguments = function.get("arguments") or ""
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments)  # some send the object itself
     same = [call for call in calls if index is None or call["index"] == index]
     if not same or new_id and same[-1]["id"] and new_id != same[-1]["id"] or \
-            name and not new_id and arguments_in(same[-1]["function"]["arguments"]) is not None:
-        same = [{"index": index, "id": "", "type": "function",
-                 "function": {"name": "", "arguments": ""}}]
+            name and not new_id and arguments_in("".join(same[-1]["pieces"])) is not None:
+        same = [{"index": index, "id": "", "name": "", "pieces": []}]
         calls += same
     call = same[-1]
-    call["id"] = call["id"] or new_id
-    call["function"]["name"] = call["function"]["name"] or name
-    call["function"]["arguments"] += arguments if isinstance(arguments, str) \
-        else json.dumps(arguments)  # some send the object itself
+    call["id"], call["name"] = call["id"] or new_id, call["name"] or name
+    call["pieces"].append(arguments)
+    return len(arguments)
 
 
 def arguments_in(text: str) -> dict | None:
@@ -1760,7 +1765,7 @@ class Screen:
 
     def status(self, text: str) -> None:
         """A line that the next one is written over, and that goes when something comes."""
-        text = one_line(text)[:shutil.get_terminal_size().columns - 2]
+        text = text and ("  " + one_line(text))[:shutil.get_terminal_size().columns - 2]
         if self.live and text != self.shown:
             print(f"\r{' ' * len(self.shown)}\r{self.dim}{text}{self.plain}", end="", flush=True,
                   file=self.aside)
@@ -1782,11 +1787,11 @@ class Screen:
             case Waiting(seconds):
                 if seconds > 0.4 and self.last not in ("Text", "Progress"):
                     what = ", ".join(self.running) or waiting_for
-                    self.status(f"  Waiting for {what}... {seconds:.0f} s")
+                    self.status(f"Waiting for {what}... {seconds:.0f} s")
                 return
             case Progress(tool, progress, total, message):
                 of = f" of {total:g}" if total else ""
-                self.status(f"  {tool}: {progress:g}{of} {message}")
+                self.status(f"{tool}: {progress:g}{of} {message}")
                 self.last = kind
                 return
         self.status("")
@@ -1815,9 +1820,10 @@ class Screen:
             case Question(text, choices) if sys.stdin.isatty():
                 self.say(f"\n{text}")
                 self.say("  ".join(f"[{key}] {meaning}" for key, meaning in choices.items()))
-                self.say("> ", end="")
+                if self.only_answer:  # input() would print its prompt among the answer
+                    self.say("> ", end="")
                 with contextlib.suppress(EOFError):
-                    event.answer = input().strip().lower()
+                    event.answer = input("" if self.only_answer else "> ").strip().lower()
         self.last = kind
 
 
