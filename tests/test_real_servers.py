@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from needs import is_missing
 
 from chat import (
     NEWEST,
@@ -34,12 +35,6 @@ SERVERS = Path(__file__).resolve().parent / "servers"
 EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
 VERSION_1 = ["run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mcp<2"]
 PLACES = ["sessions", "sessions, JSON", "stateless", "stateless, JSON", "stdio"]
-
-
-def is_missing(why: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 def program(name: str) -> str:
