@@ -1260,7 +1260,8 @@ def test_a_posted_form_at_a_server_of_mcp_oauth(world):
     try:
         program = subprocess.Popen(
             ["uv", "run", "--quiet", "--no-project", "--python", ">=3.11", "--with", "mcp-oauth",
-             "--with", "mcp<2", "python", Path(__file__).parent / "servers" / "oauth_form_server.py", str(port)],
+             "--with", "mcp<2", "python",
+             Path(__file__).parent / "servers" / "oauth_form_server.py", str(port)],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except FileNotFoundError:
         is_missing("needs uv, to make an environment with mcp-oauth and mcp<2")
