@@ -9,13 +9,14 @@ import os
 
 import requests
 
-from chat import LLM, Problem, as_dict, as_list, run
+from chat import LLM, Problem, as_dict, as_list, run, without_secrets
 
 
 def lm_studio_from_env() -> LLM:
     """The model that .env names, or the one that LM Studio has. Raises Problem."""
     url = os.getenv("LMSTUDIO_BASE_URL") or "http://localhost:1234/v1"
-    unreachable = (f"Could not connect to LM Studio at {url}.\n"
+    shown = without_secrets(url)
+    unreachable = (f"Could not connect to LM Studio at {shown}.\n"
                    "Open LM Studio, load a model, and start its server (Developer, Start Server).")
     try:
         # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
@@ -30,7 +31,7 @@ def lm_studio_from_env() -> LLM:
         api_key="lm-studio",
         base_url=url,
         title="LM Studio MCP Chat",
-        connected=f"Connected to LM Studio at {url}\n"
+        connected=f"Connected to LM Studio at {shown}\n"
                   "Connected to {servers} MCP server(s) with {tools} total tools\n\n"
                   "Note: Make sure you have a model loaded in LM Studio!\n"
                   "For best results, use a model that supports function calling.",

@@ -1823,7 +1823,7 @@ class Screen:
                 if self.only_answer:  # input() would print its prompt among the answer
                     self.say("> ", end="")
                 with contextlib.suppress(EOFError):
-                    event.answer = input("" if self.only_answer else "> ").strip().lower()
+                    event.answer = input("" if self.only_answer else "> ").strip().lower()[:1]
         self.last = kind
 
 
@@ -1923,7 +1923,8 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
     screen.show(chat.meet_servers(), waiting_for="the servers")
     screen.say()
     working = [server for server in chat.servers.values() if isinstance(server, Server)]
-    screen.say(chat.llm.connected.format(servers=len(working), tools=len(chat.tools)))
+    screen.say(chat.llm.connected.replace("{servers}", str(len(working)))
+               .replace("{tools}", str(len(chat.tools))))
     if not chat.servers:
         screen.say("No MCP servers configured, so this is a plain chatbot. For one with tools:\n"
                    "  cp mcp_servers.example.json mcp_servers.json\n"
