@@ -292,13 +292,6 @@ def find(name: str) -> Path:
 # How messages get to a server and back is the business of a Connection. Part 3 has two kinds
 # of them; the class below is all that the rest of this file knows about either.
 
-def in_background(work: Callable, *given: Any) -> threading.Thread:
-    """Begin some work in a thread of its own, which doesn't keep the program from ending."""
-    thread = threading.Thread(target=work, args=given, daemon=True)
-    thread.start()
-    return thread
-
-
 class Connection:
     """What we know of one server, and how we reach it."""
 
@@ -762,6 +755,13 @@ def header_value(text: object) -> str:
     if re.fullmatch(r"[ -~]*", text) and text == text.strip() and not text.startswith("=?base64?"):
         return text
     return "=?base64?" + base64.b64encode(text.encode("utf-8", "replace")).decode() + "?="
+
+
+def in_background(work: Callable, *given: Any) -> threading.Thread:
+    """Begin some work in a thread of its own, which doesn't keep the program from ending."""
+    thread = threading.Thread(target=work, args=given, daemon=True)
+    thread.start()
+    return thread
 
 
 # What a program that we start gets of our environment, besides what its entry says. Not all:
@@ -1715,9 +1715,9 @@ def explain(error: Any, llm: LLM) -> Problem:
 
 # ── Part 8: The terminal ─────────────────────────────────────────────────────────────────
 #
-# Only this part and the next one print, and only this one reads the keyboard. A turn is a
-# stream of events; showing it means to print the right thing for each. Skip it on a first
-# reading.
+# Only this part and the next one print and read what you type (and oauth_handler.py, by the
+# functions that it is given, while you sign in). A turn is a stream of events; to show it is to
+# print the right thing for each. Skip this on a first reading.
 
 # What servers and models send may hold codes that move the cursor, fill your clipboard, or
 # turn a line around. Those stay out. (Joiners stay: emoji and Persian are made with them.)
