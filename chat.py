@@ -17,10 +17,11 @@ written in the order in which things happen:
     Part 5   Side by side         waiting for several things at the same time
     Part 6   Tools                asking servers what they can do
     Part 7   One turn             the heart: the model asks, we call, until it has an answer
-    Part 8   The terminal         what you see and type
-    Part 9   The whole program    the map again, in code
+    Part 8   Being asked          a server may have a question for you, too
+    Part 9   The terminal         what you see and type
+    Part 10  The whole program    the map again, in code
 
-The main road is Parts 1, 2, 6, 7 and 9, and takes twenty minutes. What can wait says "skip
+The main road is Parts 1, 2, 6, 7 and 10, and takes twenty minutes. What can wait says "skip
 this on a first reading". A few words mean the same thing everywhere in this file:
 
     server      one entry of mcp_servers.json       e.g. "dexcom"
@@ -44,6 +45,7 @@ import mimetypes
 import os
 import queue  # Queue: hands things from one thread to another
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -57,13 +59,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_type_hints
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3  # what requests is made with; here only for the names of its errors
 from dotenv import load_dotenv
 from requests.adapters import HTTPAdapter
 
-from oauth_handler import LoginNeeded, OAuth, OAuthError, TokenStore, check_settings
+from oauth_handler import (
+    LoginNeeded,
+    OAuth,
+    OAuthError,
+    TokenStore,
+    check_settings,
+    open_browser,
+)
 
 NEWEST = "2026-07-28"  # the version of MCP that we would rather speak,
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]  # and those that begin with a handshake
@@ -75,6 +85,7 @@ MAX_DEPTH = 100         # of {"a": {"b": {"c": ...
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
+MAX_QUESTIONS = 10      # of a server, in one tool call
 HELLO_SECONDS = 10      # for a connection, and for the first answer of a new server
 HERE = Path(__file__).resolve().parent
 
@@ -92,6 +103,7 @@ class Failure(Problem):
 
     kind   "refused"      it answered with a JSON-RPC error: `code`, `data`
            "status"       an HTTP status took the place of an answer: `status`
+           "session"      an older server has forgotten our visit, and looked at nothing
            "broken"       no answer came, or none that makes sense
            "timeout"      no answer came in time
            "unreachable"  we never got through, so nothing has happened there
@@ -298,11 +310,18 @@ class Connection:
     probe = ""      # a method to say hello with; "": we just ask what we want to know
     version = ""    # of MCP, as soon as Part 4 has agreed on one
     ready = False   # whether Part 4 is through, so that we may ask for things
+    visits = 0      # how often Part 4 has been through
+    fresh_until = 0.0         # time.monotonic() from which on the server's lists may have changed
+    capabilities: dict = {}   # what we can do for the server, and
+    offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
+    mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6)
 
     def __init__(self, server: Server):
         self.server = server
         self.ids = itertools.count(1)      # a new number for each request
         self.greeting = threading.Lock()   # one thread says hello, the others wait for it
+        self.asking = threading.Lock()     # held while a person answers a question of the server
+        self.jobs: list[Job] = []          # those that wait for the server now
 
     @property
     def is_new(self) -> bool:
@@ -319,6 +338,23 @@ class Connection:
         While it waits, `job.stop` is a function that ends the waiting. Raises Failure.
         """
         raise NotImplementedError
+
+    def listen(self) -> None:
+        """Hear what the server says on its own account, if that needs anything to be done."""
+
+    def hear(self, incoming: dict) -> None:
+        """Deal with a message that isn't an answer to us: something has changed, or somebody
+        asks. (A new server may not ask like that, so it gets no answer.)"""
+        if "id" not in incoming:
+            if incoming["method"].endswith("/list_changed"):
+                self.fresh_until = 0
+        elif not self.is_new:
+            if incoming["method"] == "elicitation/create" and self.capabilities:
+                # A person takes a while. Meanwhile, we go on to read what comes.
+                in_background(answer_old, self, incoming)
+            else:
+                with contextlib.suppress(Failure):
+                    deliver(self, reply_to(incoming))
 
     def close(self) -> None:
         """Hang up."""
@@ -338,14 +374,15 @@ def request(connection: Connection, method: str, params: dict | None = None,
         # The newest servers remember nothing between two requests. So each says who we are.
         meta = {"io.modelcontextprotocol/protocolVersion": NEWEST,
                 "io.modelcontextprotocol/clientInfo": ABOUT_US,
-                "io.modelcontextprotocol/clientCapabilities": {}}
+                "io.modelcontextprotocol/clientCapabilities": connection.capabilities}
     if method == "tools/call":
         meta["progressToken"] = number  # so it can tell us how far it is, and with which call
     message = {"jsonrpc": "2.0", "id": number, "method": method,
                "params": {**(params or {}), **({"_meta": meta} if meta else {})}}
     answer: dict = {}
+    connection.jobs.append(job)
     try:
-        with job.waiting(seconds or connection.server.timeout):
+        with job.waiting(seconds or connection.server.timeout, connection.asking.locked):
             for answer in connection.send(message, job):
                 if answer.get("method") == "notifications/progress":
                     job.hear_of_progress(as_dict(answer.get("params")), number)
@@ -358,12 +395,18 @@ def request(connection: Connection, method: str, params: dict | None = None,
             with contextlib.suppress(Failure):
                 notify(connection, "notifications/cancelled", {"requestId": number})
         raise
+    finally:
+        connection.jobs.remove(job)
     if "error" in answer:
         raise refusal(answer["error"])
     result = answer["result"]
-    if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
+    if not isinstance(result, dict) or result.get("resultType", "complete") not in (
+            ["complete", "input_required"] if method in MAY_ASK_BACK else ["complete"]):
         raise Failure("broken", f"its answer to {method} is of a kind that we don't know.")
     return result
+
+
+MAY_ASK_BACK = ("tools/call", "prompts/get", "resources/read")  # (Part 8)
 
 
 def notify(connection: Connection, method: str, params: dict | None = None) -> None:
@@ -372,7 +415,7 @@ def notify(connection: Connection, method: str, params: dict | None = None) -> N
 
 
 def deliver(connection: Connection, message: dict) -> None:
-    """Send a message that nobody answers."""
+    """Send a message that nobody answers. Raises Failure."""
     job = Job()
     with job.waiting(HELLO_SECONDS):
         for _ in connection.send(message, job):
@@ -394,7 +437,7 @@ def refusal(error: object, status: int = 0) -> Failure:
 
 
 def reply_to(incoming: dict) -> dict:
-    """Answer what a server asks us. Older ones may at any time, and then wait for it."""
+    """Our answer to what an older server asks. It may at any time, and then it waits for it."""
     if incoming["method"] == "ping":
         return {"jsonrpc": "2.0", "id": incoming["id"], "result": {}}
     return {"jsonrpc": "2.0", "id": incoming["id"],
@@ -533,7 +576,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
             size += len(text) + 1
             if name == "data":
                 data.append(value.removeprefix(" "))
-            elif name in ("event", "id", "retry"):
+            elif name in ("event", "id") or name == "retry" and re.fullmatch(" ?[0-9]{1,8}", value):
                 event[name] = value.removeprefix(" ")
             elif not text:  # an empty line ends the event
                 if event or data:
@@ -603,9 +646,14 @@ class HttpConnection(Connection):
     def __init__(self, server: Server, auth: Callable = add_nothing):
         super().__init__(server)
         self.auth = auth
+        self.url = server.url
+        self.mirrored = {}
         self.session_id = ""  # an older server may give one out: its name for our visit
         # Calls can run side by side, and each needs a line to itself. These are free:
         self.lines: list[Line] = []
+        self.listener = Job()
+        self.listens = threading.Event()
+        self.listens.set()
 
     def headers_for(self, message: dict) -> dict[str, str]:
         method, params = message.get("method", ""), message.get("params", {})
@@ -623,33 +671,75 @@ class HttpConnection(Connection):
             headers["Mcp-Method"] = method
             if "name" in params or "uri" in params:
                 headers["Mcp-Name"] = header_value(params.get("name", params.get("uri")))
+            if method == "tools/call":
+                headers |= mirrored_headers(as_dict(self.mirrored), params)
         return headers
 
     def send(self, message: dict, job: "Job") -> Iterator[dict]:
         if self.is_new and message.get("method") == "notifications/cancelled":
             return  # a new server notices that we hang up
+        if message.get("method") == "tools/call":
+            self.listens.wait(1)  # for it may ask us something there
+            self.listens.set()
+        verb, fruitless = "POST" if message else "GET", 0
+        last: dict[str, str] = {}
+        while fruitless < 3:
+            before, began = last.get("id"), time.monotonic()
+            try:
+                if (yield from self.exchange(verb, message, job, last)):
+                    return
+            except Failure as failure:
+                if failure.kind not in ("broken", "status", "session") or not last.get("id"):
+                    raise
+            # An older server may hang up before it has answered. The rest can be fetched by
+            # who knows the id of its last event, after a moment that it may have told us.
+            if self.is_new or message and not last.get("id"):
+                return
+            went_on = last.get("id") != before or time.monotonic() > began + 10
+            fruitless = 0 if went_on else fruitless + 1
+            stopped = threading.Event()
+            job.stop = stopped.set
+            if stopped.wait(int(last.get("retry", 1000)) / 1000) or job.cancelled.is_set():
+                return
+            verb = "GET"
+
+    def exchange(self, verb: str, message: dict, job: "Job", last: dict[str, str]
+                 ) -> Generator[dict, None, bool]:
+        """One HTTP request. Yields the messages that come back; then returns whether the
+        answer was one of them. `last` is {"id": "5", "retry": "500"} of the events so far."""
         try:
             line = self.lines.pop()
         except IndexError:
             line = Line(self.server.name)
         job.stop = line.hang_up
-        free = False
+        free = answered = False
         try:
-            response = line.session.post(
-                self.server.url, data=json.dumps(message).encode(), auth=self.auth,
-                headers=self.headers_for(message), stream=True, timeout=(HELLO_SECONDS, None),
-                # A redirect would take our headers, and the secrets in them, elsewhere.
-                allow_redirects=False)
-            for incoming in self.messages_of(response, message):
-                if "method" in incoming and "id" in incoming:
-                    if not self.is_new and "method" in message:
-                        with contextlib.suppress(Failure):
-                            deliver(self, reply_to(incoming))
+            headers = self.headers_for(message)
+            if verb == "GET":
+                headers["Accept"] = "text/event-stream"
+                if last.get("id"):
+                    headers["Last-Event-ID"] = last["id"]
+            for _ in range(4):
+                response = line.session.request(
+                    verb, self.url, data=json.dumps(message) if verb == "POST" else None,
+                    headers=headers, auth=self.auth, stream=True, timeout=(HELLO_SECONDS, None),
+                    allow_redirects=False)
+                # Going elsewhere would take our headers, and the secrets in them, there.
+                if not self.has_moved_nearby(response):
+                    break
+            if verb == "GET":
+                self.listens.set()
+                if job.cancelled.is_set():
+                    return False
+            for incoming in self.messages_of(response, message, last):
+                if "method" in incoming and incoming["method"] != "notifications/progress":
+                    self.hear(incoming)
                     continue
                 if message.get("method") == "initialize" and "result" in incoming:
                     self.session_id = response.headers.get("Mcp-Session-Id", "")
                 yield incoming
                 if is_answer(incoming, message.get("id")):
+                    answered = True
                     break
             free = line.can_be_used_again(response)
         except LoginNeeded:
@@ -662,8 +752,43 @@ class HttpConnection(Connection):
                 self.lines.append(line)
             else:
                 line.session.close()
+        return answered
 
-    def messages_of(self, response: requests.Response, message: dict) -> Iterator[dict]:
+    def has_moved_nearby(self, response: requests.Response) -> bool:
+        """Follow a redirect, if it leads to another place on the same server."""
+        if response.status_code not in (307, 308):
+            return False
+        here = urlsplit(self.url)
+        try:
+            there = urlsplit(urljoin(self.url, response.headers.get("Location", "")))
+        except ValueError:
+            return False
+        # (Behind a proxy, some servers don't know that they are spoken to with https.)
+        if there.netloc != here.netloc or there.scheme not in (here.scheme, "http"):
+            return False
+        response.close()
+        self.url = there._replace(scheme=here.scheme).geturl()
+        return True
+
+    def listen(self) -> None:
+        """Open a stream on which an older server may send what belongs to no request."""
+        def work(job: Job) -> None:
+            with contextlib.suppress(Failure, LoginNeeded):  # many servers don't have one
+                for _ in self.send({}, job):
+                    pass
+            self.listens.set()
+
+        self.stop_listening()
+        self.listens.clear()
+        self.listener = Job(work=work)
+        self.listener.start()
+
+    def stop_listening(self) -> None:
+        self.listener.cancelled.set()
+        self.listener.stop()
+
+    def messages_of(self, response: requests.Response, message: dict, last: dict[str, str]
+                    ) -> Iterator[dict]:
         """Yield the messages in one HTTP answer, or raise the Failure that it stands for."""
         status, name = response.status_code, self.server.name
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -672,6 +797,7 @@ class HttpConnection(Connection):
         chunks = iter(lambda: response.raw.read1(65536, decode_content=True), b"")
         if status == 200 and kind == "text/event-stream":
             for event in read_events(chunks):
+                last |= {key: event[key] for key in ("id", "retry") if key in event}
                 if event.get("data") and event.get("event", "message") == "message":
                     for incoming in messages_in(event["data"].encode("utf-8", "replace"), name):
                         if "error" in incoming and "method" not in incoming:
@@ -684,6 +810,10 @@ class HttpConnection(Connection):
             if len(body) > MAX_BYTES:
                 raise Failure("broken", TOO_LARGE)
         found = messages_in(body, name)
+        codes = [as_dict(incoming.get("error")).get("code") for incoming in found]
+        if "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
+                status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower()):
+            raise Failure("session", "it has forgotten our session.\nTry again.", status)
         for incoming in found:
             # It is our answer, whatever its id: some servers put null. But a 401, a 429 and
             # the like come from machines before the server, which know nothing of MCP.
@@ -713,9 +843,10 @@ class HttpConnection(Connection):
         return Failure("broken", "it broke off before it had answered.")
 
     def close(self) -> None:
+        self.stop_listening()
         if self.session_id:  # our visit ends here
             with contextlib.suppress(requests.RequestException, OAuthError):
-                Line(self.server.name).session.delete(self.server.url, headers=self.headers_for({}),
+                Line(self.server.name).session.delete(self.url, headers=self.headers_for({}),
                                       auth=self.auth, timeout=2, allow_redirects=False)
         for line in self.lines:
             line.session.close()
@@ -810,8 +941,8 @@ class StdioConnection(Connection):
         self.process, self.alive = process, True
         self.outbox: queue.Queue = queue.Queue()
         self.last_words: deque[bytes] = deque(maxlen=3)
-        listener = in_background(self.listen, process)
-        in_background(self.read, process, self.outbox, listener)
+        complaints = in_background(self.hear_complaints, process)
+        in_background(self.read, process, self.outbox, complaints)
         in_background(self.write, process, self.outbox)
 
     def write(self, process: Any, outbox: queue.Queue) -> None:
@@ -821,7 +952,7 @@ class StdioConnection(Connection):
                 pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
 
-    def read(self, process: Any, outbox: queue.Queue, listener: threading.Thread) -> None:
+    def read(self, process: Any, outbox: queue.Queue, complaints: threading.Thread) -> None:
         while line := process.stdout.readline(MAX_BYTES + 1):
             if len(line) > MAX_BYTES:
                 self.last_words.append(TOO_LARGE.encode())
@@ -830,23 +961,22 @@ class StdioConnection(Connection):
             # Many programs print a greeting as well. What is no message, we skip.
             for message in messages_in(line.removeprefix(b"\xef\xbb\xbf"), self.server.name):
                 number = message.get("id")
-                if "method" in message and number is not None:
-                    if not self.is_new:
-                        outbox.put(reply_to(message))
-                    continue
-                if "method" in message:
+                if message.get("method") == "notifications/progress":
                     number = as_dict(message.get("params")).get("progressToken")
+                elif "method" in message:
+                    self.hear(message)
+                    continue
                 inbox = self.inboxes.get(number) if isinstance(number, int) else None
                 if inbox:
                     inbox.put(message)
-        listener.join(1)  # for its last words
+        complaints.join(1)  # for its last words
         self.alive = self.ready = False
         for inbox in list(self.inboxes.values()):
             inbox.put(None)
         outbox.put(None)
         end_process(process)
 
-    def listen(self, process: Any) -> None:
+    def hear_complaints(self, process: Any) -> None:
         """Standard error is for complaints. We keep the last, in case the program dies of it."""
         while line := process.stderr.readline(4096):
             if line.strip():
@@ -904,7 +1034,7 @@ def end_process(process: Any, seconds: float = 2) -> None:
 #
 # Skip this part on a first reading. The other parts don't know of it: they call ask().
 
-METHOD_NOT_FOUND = -32601
+METHOD_NOT_FOUND, INVALID_PARAMS, OPEN_PAGE_FIRST = -32601, -32602, -32042
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022
 
 
@@ -970,6 +1100,7 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
                 raise (first if isinstance(first, Failure) and failure.kind == "status"
                        else failure) from None
     connection.ready = True
+    connection.visits += 1
     if connection.version == NEWEST and hello == method and isinstance(first, dict):
         return first
     return None
@@ -979,7 +1110,8 @@ def shake_hands(connection: Connection, job: "Job") -> None:
     """The opening of older servers: initialize, and a notification that we have understood."""
     connection.open()  # a program may have ended at our first try
     connection.version = OLDER[0]
-    ours = {"protocolVersion": OLDER[0], "capabilities": {}, "clientInfo": ABOUT_US}
+    ours = {"protocolVersion": OLDER[0], "capabilities": connection.capabilities,
+            "clientInfo": ABOUT_US}
     try:
         result = request(connection, "initialize", ours, job)
     except Failure as failure:
@@ -990,33 +1122,75 @@ def shake_hands(connection: Connection, job: "Job") -> None:
     if result.get("protocolVersion") not in OLDER:
         raise other_versions(str(result.get("protocolVersion"))[:40])
     connection.version = result["protocolVersion"]
+    connection.offers = as_dict(result.get("capabilities"))
     with contextlib.suppress(Failure):  # some don't take it, and work all the same
         notify(connection, "notifications/initialized")
+    if connection.capabilities or '"listChanged": true' in json.dumps(connection.offers):
+        connection.listen()
 
 
 def ask(connection: Connection, method: str, params: dict | None = None,
         job: "Job | None" = None) -> dict:
     """A request and its result, with all that has to come before it. Raises Failure."""
-    job = job or Job()
+    job, params = job or Job(), params or {}
+    answers: dict = {}
+    for number in range(MAX_QUESTIONS):
+        try:
+            result = ask_once(connection, method, {**params, **answers}, job)
+            if result.get("resultType") != "input_required":
+                return result
+        except Failure as failure:
+            if failure.code != OPEN_PAGE_FIRST:
+                raise
+            result = pages_to_open(failure)
+        answers = answer_new(connection, result, job, number)
+    raise Failure("refused", "it asks and asks, and has no result.")
+
+
+def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> dict:
     repeated = False
     while True:
+        visit = connection.visits
         try:
             with connection.greeting:
                 result = None if connection.ready else say_hello(connection, method, params, job)
+                visit = connection.visits
             return result or request(connection, method, params, job)
         except Failure as failure:
-            if repeated or not may_repeat(method, failure):
+            row = next((row for row in AGAIN if row[0](failure)), None)
+            if repeated or row is None or not row[2 if method == "tools/call" else 1]:
                 raise
-            job.cancelled.wait(min(failure.retry_after, HELLO_SECONDS))
+            row[3](connection, failure, visit, job)
             repeated = True
 
 
-def may_repeat(method: str, failure: Failure) -> bool:
-    """A list may be asked for twice. A tool may have done its work although we never heard of
-    it: so a call is repeated only where the server has certainly not looked at it."""
-    if failure.status == 429:  # "Too Many Requests"
-        return True
-    return method != "tools/call" and (failure.kind == "broken" or failure.status >= 500)
+def wait_a_while(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+    job.cancelled.wait(min(failure.retry_after, HELLO_SECONDS))
+
+
+def begin_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+    """Have the next request shake hands again. Several calls may want that at the same time."""
+    with connection.greeting:
+        if connection.visits == visit:
+            connection.ready = False
+            connection.fresh_until = 0
+
+
+def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+    list_tools(connection, job)
+
+
+# What may be asked once more. A list always may. A tool may have done its work although we
+# never heard of it: so a call is repeated only where the server has certainly not looked at it.
+#
+#    what has happened                      a list  a call  what to do before
+AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
+    (lambda it: it.status == 429,            True,  True,   wait_a_while),
+    (lambda it: it.kind == "session",        True,  True,   begin_anew),
+    (lambda it: it.code == HEADER_MISMATCH,  False, True,   list_anew),
+    (lambda it: it.kind == "broken",         True,  False,  wait_a_while),
+    (lambda it: it.status >= 500,            True,  False,  wait_a_while),
+]
 
 
 # ── Part 5: Side by side ─────────────────────────────────────────────────────────────────
@@ -1084,22 +1258,26 @@ class ToolResult(Event):
 @dataclass
 class Question(Event):
     """Something that a person must decide: set `answer` before you go on to the next event.
-    No answer is a "no"."""
+    Without an answer it is a "no"."""
     text: str
-    choices: dict[str, str]  # what to type, and what it means
-    answer: str = ""
+    choices: dict[str, str] = field(default_factory=dict)  # what to type, and what it means;
+    default: str = ""                                      # {}: any text, "" is the default
+    answer: str | None = None
 
 
 class Job(threading.Thread):
     """Work in a thread of its own. (Without `work`, it is done in the thread that we are in.)"""
 
-    def __init__(self, report: Callable[[Any], object] = lambda event: None,
+    def __init__(self, report: Callable[[Any], object] | None = None,
                  work: Callable[["Job"], Any] | None = None):
         super().__init__(daemon=True)
-        self.report, self.work = report, work  # report takes an event, and has it shown
+        self.is_watched = report is not None
+        self.report = report or (lambda event: None)  # takes an event, and has it shown
+        self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
         self.tool = ""  # the tool that it waits for, if any
+        self.questions: list[list] = []  # that its server has asked, and whether we answered
         self.cancelled = threading.Event()
         self.stop: Callable[[], object] = lambda: None  # ends what it is waiting for
         self.guard = threading.Lock()
@@ -1113,7 +1291,8 @@ class Job(threading.Thread):
         self.report(None)  # the last word of a job
 
     @contextlib.contextmanager
-    def waiting(self, seconds: float) -> Iterator[None]:
+    def waiting(self, seconds: float, is_paused: Callable[[], bool] = lambda: False
+                ) -> Iterator[None]:
         """While the block waits for a server, a thread watches the clock. It ends the waiting
         when the job is cancelled, after `seconds` of silence, and in any case after ten times
         that. Raises Failure."""
@@ -1125,9 +1304,14 @@ class Job(threading.Thread):
         over = threading.Event()
 
         def watch() -> None:
+            last = begin
             while not over.wait(0.1):
+                now = time.monotonic()
+                if is_paused():
+                    self.until, self.latest = self.until + now - last, self.latest + now - last
+                last = now
                 with self.guard:
-                    self.late = self.late or time.monotonic() > self.until
+                    self.late = self.late or now > self.until
                     if (self.late or self.cancelled.is_set()) and not over.is_set():
                         self.stop()
 
@@ -1144,6 +1328,19 @@ class Job(threading.Thread):
         finally:
             with self.guard:  # from here on, nobody calls stop()
                 over.set()
+
+    def ask(self, question: Question) -> str | None:
+        """Have a person answer, and wait for that. None: they would rather not, or nobody
+        is there. Raises Failure."""
+        if not self.is_watched:
+            return None
+        seen = threading.Event()
+        self.report(question)
+        self.report(seen)  # together() comes to this when the question has been answered
+        while not seen.wait(0.1):
+            if self.cancelled.is_set():
+                raise Failure("cancelled", "stopped.")
+        return question.answer
 
     def hear_of_progress(self, params: dict, number: int) -> None:
         """{"progressToken": 7, "progress": 3, "total": 5, "message": "three"}"""
@@ -1178,6 +1375,8 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
                 continue
             if event is None:
                 running -= 1
+            elif isinstance(event, threading.Event):
+                event.set()
             else:
                 yield event
                 last = time.monotonic()
@@ -1208,6 +1407,13 @@ def finish(events: Generator[Event, None, Any],
 def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     """together(); and where a server wants somebody to sign in, that is done, one server after
     the other, and then the work once more. A result is a Failure where signing in has failed."""
+    def work_or_login(work: Callable[[Job], Any], job: Job) -> Any:
+        try:
+            return work(job)
+        except LoginNeeded as needed:
+            return needed
+
+    works = [functools.partial(work_or_login, work) for work in works]
     results = yield from together(works)
     for number, work in enumerate(works):
         for _ in range(4):  # a server may find out that it wants more than it said
@@ -1234,6 +1440,10 @@ def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, lis
 #                       "description": "...", "parameters": {"type": "object", ...}}}
 #
 # The server's name is put before the tool's: two servers may both have a "search".
+#
+# Some servers have more than tools: resources, which are texts to read, each with an address
+# (a URI); and prompts, which are questions that somebody has worded well. You use them with
+# commands (Part 9), and the model reads resources by one more tool, which is ours.
 
 @dataclass
 class Tool:
@@ -1245,6 +1455,7 @@ class Tool:
     description: str
     schema: dict       # of the arguments: {"type": "object", "properties": {...}}
     annotations: dict  # what the server says about its behaviour: {"destructiveHint": true, ...}
+    method: str = "tools/call"  # the request that it stands for
 
     def for_model(self) -> dict:
         return {"type": "function", "function": {
@@ -1258,22 +1469,44 @@ class Tool:
         return {"every": True, "never": False}.get(self.connection.server.confirm, destroys)
 
 
-def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
-    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]"""
-    found: dict[str, dict] = {}
+def list_all(connection: Connection, method: str, key: str, job: Job | None = None) -> list[dict]:
+    """All items of a list: list_all(connection, "prompts/list", "prompts")"""
+    found: list[dict] = []
     params: dict = {}
     seen = set()
     for _ in range(MAX_PAGES):
-        page = ask(connection, "tools/list", params, job)
-        for tool in map(as_dict, as_list(page.get("tools"))):
-            if isinstance(tool.get("name"), str):
-                found.setdefault(tool["name"], tool)
+        began = time.monotonic()
+        page = ask(connection, method, params, job)
+        found += map(as_dict, as_list(page.get(key)))
+        if connection.is_new:  # a new server says for how long (in ms) its list stays as it is
+            lasts = page.get("ttlMs")
+            lasts = lasts / 1000 if is_number(lasts) and lasts > 0 else 0
+            connection.fresh_until = min(connection.fresh_until, began + lasts)
         # A long list comes in pages, and this is the bookmark. ("" is one too.)
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or cursor in seen:
             break
         seen.add(cursor)
         params = {"cursor": cursor}
+    return found
+
+
+def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
+    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]"""
+    connection.fresh_until = math.inf
+    found: dict[str, dict] = {}
+    for tool in list_all(connection, "tools/list", "tools", job):
+        if isinstance(tool.get("name"), str):
+            found.setdefault(tool["name"], tool)
+    if connection.is_new and connection.mirrored is not None:
+        for name in list(found):
+            try:
+                connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
+            except ValueError as error:  # the rules say to leave it out, and go on
+                del found[name]
+                if job:
+                    job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: "
+                                    f"its x-mcp-header {error}."))
     return list(found.values())
 
 
@@ -1297,38 +1530,131 @@ def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
     return next(one for one in itertools.chain([name], others) if one not in taken)
 
 
-def discover(servers: dict[str, Server | Problem], connections: dict[str, Connection]
-             ) -> Generator[Event, None, dict[str, Tool]]:
-    """Ask all servers for their tools at the same time. Returns the tools, by full name, in the
-    order of the file. A server that is down costs only its own tools; it becomes a Problem."""
-    def visit(name: str, job: Job) -> list[dict] | Problem | LoginNeeded:
+def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
+    """Those that the person wants of the tools of a server. A tool keeps its full name for as
+    long as the program runs, for the conversation uses it: `names` has those given so far."""
+    wanted = connection.server.tools or [one["name"] for one in found]
+    tools = []
+    for one in found:
+        if one["name"] in wanted:
+            tool = make_tool(connection, one, names.values())
+            key = connection.server.name, one["name"]
+            tool.full_name = names.setdefault(key, tool.full_name)
+            tools.append(tool)
+    return tools
+
+
+def discover(servers: dict[str, Server | Problem], connections: dict[str, Connection],
+             names: dict[tuple, str]) -> Generator[Event, None, dict[str, list[Tool]]]:
+    """Ask all servers for their tools at the same time. Returns the tools of each, in the order
+    of the file. A server that is down costs only its own tools; it becomes a Problem."""
+    def visit(name: str, job: Job) -> list[dict] | Problem:
         try:
             server = servers[name]
             return server if isinstance(server, Problem) else list_tools(connections[name], job)
-        except (Failure, LoginNeeded) as failure:
+        except Failure as failure:
             return failure
 
     # "yield from" passes on the events of with_logins() as our own, and then gives us what it
     # returned: here the answers, in the order of the servers.
     answers = yield from with_logins([functools.partial(visit, name) for name in servers])
-    tools: dict[str, Tool] = {}
+    tools: dict[str, list[Tool]] = {}
     for name, answer in zip(servers, answers, strict=True):
         if not isinstance(answer, list):
             servers[name] = Problem(str(answer))
             yield Found(name, problem=str(answer))
             continue
-        wanted = connections[name].server.tools or [found["name"] for found in answer]
-        for missing in set(wanted) - {found["name"] for found in answer}:
+        tools[name] = make_tools(connections[name], answer, names)
+        for missing in set(connections[name].server.tools) - {tool.name for tool in tools[name]}:
             yield Note(f'{name} has no tool called "{missing}" (see its setting "tools").')
-        chosen = [found for found in answer if found["name"] in wanted]
-        for found in chosen:
-            tool = make_tool(connections[name], found, tools)
-            tools[tool.full_name] = tool
-        yield Found(name, len(chosen))
-    if len(tools) > MAX_TOOLS:
-        yield Note(f"{len(tools)} tools are more than a model takes: it gets the first {MAX_TOOLS}."
-                   ' Choose with the setting "tools" of a server.')
-    return dict(itertools.islice(tools.items(), MAX_TOOLS))
+        yield Found(name, len(tools[name]))
+    return tools
+
+
+# What a server has besides tools, and what it wants in headers: skip this on a first reading.
+
+def explore(connection: Connection, job: Job) -> dict[str, list[dict]]:
+    """What a server has besides tools: {"resources": [{"uri": ...}], "resourceTemplates":
+    [{"uriTemplate": ...}], "prompts": [{"name": ...}]}"""
+    found: dict[str, list[dict]] = {"resources": [], "resourceTemplates": [], "prompts": []}
+    with contextlib.suppress(Failure, LoginNeeded):
+        if connection.is_new:  # (an older one has said so in its answer to initialize)
+            about = ask(connection, "server/discover", {}, job)
+            connection.offers = as_dict(about.get("capabilities"))
+        for method, key in (("resources/list", "resources"), ("prompts/list", "prompts"),
+                            ("resources/templates/list", "resourceTemplates")):
+            if method.partition("/")[0] in connection.offers:
+                found[key] = list_all(connection, method, key, job)
+    return found
+
+
+def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: Iterable[str]
+                 ) -> Tool:
+    """The tool with which the model reads a server's resources."""
+    known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
+             for one in [*found["resources"], *found["resourceTemplates"]]]
+    text = "Read a resource of this server: a text or a file that has an address. There are: "
+    while known and len(text) < 2000:
+        text += known.pop(0)[:300] + ("; " if known else ".")
+    if known:
+        text += f" and {len(known)} more, which the person can list with /resources."
+    return Tool(full_name(connection.server.name, "read_resource", taken), "read_resource",
+                connection, text, {"type": "object", "required": ["uri"], "properties": {
+                    "uri": {"type": "string", "description": "its address"}}},
+                {"readOnlyHint": True}, "resources/read")
+
+
+def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
+    """The arguments that a new server wants to see in headers, too, for machines on the way.
+
+    >>> mirrored_in({"properties": {"to": {"properties": {
+    ...     "region": {"type": "string", "x-mcp-header": "Region"}}}}})
+    {'Region': ('to', 'region')}
+
+    Raises ValueError for what the rules forbid: "is not the name of a header".
+    https://modelcontextprotocol.io/specification/2026-07-28/server/tools
+    """
+    found: dict[str, tuple[str, ...]] = {}
+
+    def walk(part: object, path: tuple[str, ...] | None) -> None:
+        """`path` is () at the root, and None where no argument can be addressed."""
+        if "x-mcp-header" in as_dict(part):
+            header = as_dict(part)["x-mcp-header"]
+            if not (isinstance(header, str) and
+                    re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header)):
+                raise ValueError("is not the name of a header")
+            if not path:
+                raise ValueError("stands where there is no single argument")
+            if as_dict(part).get("type") not in ("string", "integer", "boolean"):
+                raise ValueError("is on something else than a text, a whole number or a yes or no")
+            if header.lower() in map(str.lower, found):
+                raise ValueError("is there twice")
+            found[header] = path
+        for key, inner in as_dict(part).items():
+            if key == "properties":
+                for name, one in as_dict(inner).items():
+                    walk(one, None if path is None else (*path, name))
+            elif key not in ("default", "const", "enum", "examples"):  # those are no schemas
+                for one in as_list(inner) or [inner]:
+                    walk(one, None)
+
+    walk(schema, ())
+    return found
+
+
+def mirrored_headers(mirrored: dict[str, dict], params: dict) -> dict[str, str]:
+    """{"Mcp-Param-Region": "eu"}, for a call with {"to": {"region": "eu"}}."""
+    headers = {}
+    for header, path in mirrored.get(params.get("name", ""), {}).items():
+        value: Any = params.get("arguments")
+        for name in path:
+            value = as_dict(value).get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, (bool, int, str)):
+            text = value if isinstance(value, str) else json.dumps(value)
+            headers["Mcp-Param-" + header] = header_value(text)
+    return headers
 
 
 def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[str]]:
@@ -1341,9 +1667,9 @@ def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[st
     `save(data, mime type)` makes a file of base64 data, and returns its path.
     """
     parts, files = [], []
-    blocks = [as_dict(block) for block in as_list(result.get("content"))]
+    blocks = [as_dict(block) for block in as_list(result.get("content", result.get("contents")))]
     for block in blocks:
-        kind = block.get("type")
+        kind = block.get("type", "file")
         inner = as_dict(block.get("resource")) or block  # "resource": a document, included
         data = inner.get("data", inner.get("blob"))
         mime = str(inner.get("mimeType") or "unknown type")
@@ -1414,25 +1740,52 @@ class Chat(contextlib.AbstractContextManager):
     """
 
     def __init__(self, llm: LLM, servers: dict[str, Server | Problem], system_prompt: str = "",
-                 auth_for: Callable[[Server], Callable] = lambda server: add_nothing):
+                 auth_for: Callable[[Server], Callable] = lambda server: add_nothing,
+                 person: bool = False):
+        """`person` says whether somebody is there to answer what a server may ask."""
         self.llm, self.servers, self.system_prompt = llm, servers, system_prompt
         self.connections: dict[str, Connection] = {
             name: HttpConnection(server, auth_for(server)) if server.url
             else StdioConnection(server)
             for name, server in servers.items() if isinstance(server, Server)}
+        for connection in self.connections.values():
+            connection.capabilities = {"elicitation": {"form": {}, "url": {}}} if person else {}
         self.tools: dict[str, Tool] = {}    # by full name
+        self.found: dict[str, list[Tool]] = {}      # by server
+        self.names: dict[tuple, str] = {}           # by server and tool: the full name
+        self.extras: dict[str, dict[str, list[dict]]] = {}  # by server: what explore() has found
+        self.explorers: dict[str, Job] = {}         # by server: the job that does so
         self.messages: list[dict] = []
+        self.notes: list[str] = []          # texts that go to the model with the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
         self.max_chars = number_from_env("MAX_RESULT_CHARS", 50_000)
 
     def meet_servers(self) -> Generator[Event, None, None]:
         """Ask all servers for their tools."""
         Job(work=lambda job: job.cancelled.wait(0.1) or self.llm.client).start()
-        self.tools = yield from discover(self.servers, self.connections)
+        self.found = yield from discover(self.servers, self.connections, self.names)
+        yield from self.choose_tools()
 
-    def ask(self, question: str) -> Generator[Event, None, None]:
-        """One turn: yields what happens, until the model has said its last word."""
-        messages = [*self.messages, {"role": "user", "content": question}]
+    def choose_tools(self) -> Generator[Event, None, None]:
+        """What of all that there is we offer to the model."""
+        tools = [tool for name in self.servers for tool in self.found.get(name, [])]
+        for name, extras in list(self.extras.items()):
+            if extras["resources"] or extras["resourceTemplates"]:
+                tool = reading_tool(self.connections[name], extras, self.names.values())
+                tool.full_name = self.names.setdefault((name, tool.method), tool.full_name)
+                tools.append(tool)
+        if len(tools) > MAX_TOOLS and not self.tools:
+            yield Note(f"{len(tools)} tools are more than a model takes: it gets the first "
+                       f'{MAX_TOOLS}. Choose with the setting "tools" of a server.')
+        self.tools = {tool.full_name: tool for tool in tools[:MAX_TOOLS]}
+
+    def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
+        """One turn: yields what happens, until the model has said its last word. (A question
+        can also be some messages, like those of a server's prompt.)"""
+        yield from self.look_again()
+        asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        notes = [{"role": "user", "content": note} for note in self.notes]
+        messages = [*self.messages, *in_turn([*notes, *asked])]
         for _ in range(MAX_ROUNDS):
             reply = yield from self.reply(messages)
             messages.append(reply)
@@ -1442,6 +1795,7 @@ class Chat(contextlib.AbstractContextManager):
         else:
             yield Note(f"Stopped after {MAX_ROUNDS} rounds of tool calls.")
         self.messages = messages
+        self.notes.clear()
 
     __call__ = ask
 
@@ -1503,24 +1857,24 @@ class Chat(contextlib.AbstractContextManager):
             self.allowed.add(tool.full_name)
         return question.answer in ("y", "a")
 
-    def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str | LoginNeeded:
+    def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.tool = tool.name
         try:
-            result = ask(tool.connection, "tools/call",
-                         {"name": tool.name, "arguments": arguments}, job)
+            result = ask(tool.connection, tool.method, arguments if tool.method != "tools/call"
+                         else {"name": tool.name, "arguments": arguments}, job)
             text, files = as_text(result, self.save)
             failed = result.get("isError") is True
-        except LoginNeeded as needed:
-            return needed
         except Failure as failure:
             text, files, failed = f"Error calling tool {tool.name}: {failure}", [], True
-        missing = len(text) - self.max_chars
-        if missing > 0:
-            text = text[:self.max_chars] + (f"\n[{missing} more characters were cut off here. Ask "
-                                            "for less, or for a part of it.]")
+        text = self.shortened(text)
         job.report(ToolResult(tool.name, text, failed, files))
         return text
+
+    def shortened(self, text: str) -> str:
+        missing = len(text) - self.max_chars
+        return text if missing <= 0 else text[:self.max_chars] + (
+            f"\n[{missing} more characters were cut off here. Ask for less, or for a part of it.]")
 
     def save(self, data: str, mime: str) -> str:
         """Make a file of a picture or a sound, under a name of our own choice."""
@@ -1535,8 +1889,107 @@ class Chat(contextlib.AbstractContextManager):
     def folder(self) -> str:
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
+    # What servers have besides tools, and tools that change: skip this on a first reading.
+
+    def look_around(self) -> None:
+        """Begin to ask what the servers have besides tools. Nobody waits for that, but for the
+        first question, a little."""
+        def work(name: str, job: Job) -> None:
+            self.extras[name] = explore(self.connections[name], job)
+
+        for name in self.found:
+            if name not in self.explorers:
+                self.explorers[name] = Job(work=functools.partial(work, name))
+                self.explorers[name].start()
+
+    def look_again(self) -> Generator[Event, None, None]:
+        """Before a question: ask for the tools again where they may have changed."""
+        def visit(connection: Connection, job: Job) -> list[dict] | Failure:
+            try:
+                return list_tools(connection, job)
+            except Failure as failure:
+                connection.fresh_until = time.monotonic() + 600
+                return failure
+
+        stale = [name for name in self.found
+                 if self.connections[name].fresh_until <= time.monotonic()]
+        answers = yield from with_logins(
+            [functools.partial(visit, self.connections[name]) for name in stale])
+        for name, answer in zip(stale, answers, strict=True):
+            if isinstance(answer, list):
+                self.found[name] = make_tools(self.connections[name], answer, self.names)
+            else:
+                yield Note(f"{name} can't list its tools again: {answer}")
+            if any(self.extras.get(name, {}).values()):
+                del self.explorers[name]
+        self.look_around()
+        end = time.monotonic() + 1
+        for name, job in self.explorers.items():
+            if name not in self.extras:
+                job.join(max(0, end - time.monotonic()))
+        yield from self.choose_tools()
+
+    def offers(self, key: str) -> Iterator[tuple[str, dict]]:
+        """Each server's name, with each of its "resources" or "prompts"."""
+        self.look_around()
+        for name, job in self.explorers.items():
+            job.join(HELLO_SECONDS)
+            for one in self.extras.get(name, {}).get(key, []):
+                yield name, one
+
+    def fetch(self, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
+        """Ask one server for something that isn't a tool. Raises Problem."""
+        def work(job: Job) -> dict | Failure:
+            try:
+                return ask(self.connections[server], method, params, job)
+            except Failure as failure:
+                return failure
+
+        if server not in self.connections:
+            raise Problem(f'There is no server called "{server}". /servers lists them.')
+        [result] = yield from with_logins([work])
+        if isinstance(result, Failure):
+            raise Problem(f"{server}: {result}")
+        return result
+
+    def read(self, server: str, uri: str) -> Generator[Event, None, None]:
+        """Add a resource to the conversation: it goes to the model with the next question."""
+        result = yield from self.fetch(server, "resources/read", {"uri": uri})
+        text, _ = as_text(result, self.save)
+        self.notes.append(self.shortened(f"The resource {uri} of {server}:\n{text}"))
+        yield Note(f"The model gets {uri} ({len(text)} characters) with your next question.")
+
+    def use_prompt(self, server: str, name: str, arguments: dict[str, str]
+                   ) -> Generator[Event, None, None]:
+        """Ask what a server's prompt says, with some of its arguments. Where one is missing
+        that it needs, a Question comes first."""
+        for owner, prompt in self.offers("prompts"):
+            needed = as_list(prompt.get("arguments")) if (owner, prompt.get("name")) == (
+                server, name) else []
+            for one in map(as_dict, needed):
+                if one.get("required") is True and str(one.get("name")) not in arguments:
+                    question = Question(f"{name} needs {one.get('name')}: "
+                                        f"{one.get('description') or ''}")
+                    yield question
+                    if not question.answer:
+                        raise Problem("Nothing was asked.")
+                    arguments = {**arguments, str(one.get("name")): question.answer}
+        result = yield from self.fetch(server, "prompts/get",
+                                       {"name": name, "arguments": arguments})
+        messages: list[dict] = []
+        for message in map(as_dict, as_list(result.get("messages"))):
+            role = "assistant" if message.get("role") == "assistant" else "user"
+            text, _ = as_text({"content": [message.get("content")]}, self.save)
+            messages.append({"role": role, "content": text})
+        if not messages:
+            raise Problem(f"{server}: its prompt {name} is empty.")
+        yield Note(f"{name}: {messages[-1]['content'][:500]}")
+        yield from self.ask(messages)
+
     def close(self) -> None:
         """Hang up on all servers, at the same time, and wait for that, but not long."""
+        for job in self.explorers.values():
+            job.cancelled.set()
         end = time.monotonic() + 6
         for _ in together([functools.partial(lambda connection, job: connection.close(), connection)
                            for connection in self.connections.values()]):
@@ -1548,17 +2001,20 @@ class Chat(contextlib.AbstractContextManager):
 
 
 @contextlib.contextmanager
-def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None) -> Iterator[Chat]:
+def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
+              ) -> Iterator[Chat]:
     """A chat for a program of your own:
 
         with open_chat("mcp_servers.json") as chat:
             for event in chat.ask("How was my night?"):
                 print(event.json)
+
+    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
     """
     read_env()
     path = find(config)
     auth_for = signing_in(path, False, lambda text: None)
-    with Chat(llm or openai_from_env(), load_servers(path), auth_for=auth_for) as chat:
+    with Chat(llm or openai_from_env(), load_servers(path), "", auth_for, person) as chat:
         finish(chat.meet_servers())
         yield chat
 
@@ -1573,6 +2029,13 @@ def signing_in(config: Path, person: bool, say: Callable[[str], object]) -> Call
     store = token_store(config, say)
     return lambda server: add_nothing if server.auth_type != "oauth" else OAuth(
         server.name, server.url, server.oauth, store, person=person, say=say)
+
+
+def in_turn(messages: list[dict]) -> list[dict]:
+    """Some models want questions and answers in turn. So neighbours of one kind become one."""
+    groups = itertools.groupby(messages, key=lambda message: message["role"])
+    return [{"role": role, "content": "\n\n".join(one["content"] for one in group)}
+            for role, group in groups]
 
 
 class TooLong(Problem):
@@ -1713,7 +2176,204 @@ def explain(error: Any, llm: LLM) -> Problem:
     return Problem(f"{words}\nIt says: {theirs}")
 
 
-# ── Part 8: The terminal ─────────────────────────────────────────────────────────────────
+# ── Part 8: Being asked ──────────────────────────────────────────────────────────────────
+#
+# In the middle of its work a server may want to know something from you. MCP calls that
+# elicitation. An older server sends us a request, and waits:
+#
+#     it sends  {"id": "s-1", "method": "elicitation/create", "params": {"message": "Which region?",
+#                    "requestedSchema": {"properties": {"region": {"enum": ["eu", "us"]}}}}}
+#     we send   {"id": "s-1", "result": {"action": "accept", "content": {"region": "eu"}}}
+#
+# A new one answers our request with its question, and forgets us. Then we send our request
+# once more, with the answer, and with a note that it has left us to remember it by:
+#
+#     we get    {"id": 7, "result": {"resultType": "input_required", "requestState": "x83k...",
+#                    "inputRequests": {"q1": {"method": "elicitation/create", "params": {...}}}}}
+#     we send   {"id": 8, "method": "tools/call", "params": {..., "requestState": "x83k...",
+#                    "inputResponses": {"q1": {"action": "accept", "content": {...}}}}}
+#
+# What is asked and what is answered is the same in both, and so it is one function: answer().
+# Skip this part on a first reading.
+
+def answer_old(connection: Connection, incoming: dict) -> None:
+    """An older server doesn't say which call its question belongs to. Any that waits will do."""
+    jobs = [job for job in connection.jobs if job.is_watched]
+    reply: dict = {"jsonrpc": "2.0", "id": incoming["id"], "result": {"action": "cancel"}}
+    with contextlib.suppress(Failure):
+        try:
+            if jobs:
+                reply["result"] = answer(connection, incoming, jobs[-1])
+        except Failure as failure:
+            if failure.kind == "refused":
+                del reply["result"]
+                reply["error"] = {"code": INVALID_PARAMS, "message": str(failure)}
+        deliver(connection, reply)
+
+
+def answer_new(connection: Connection, result: dict, job: Job, number: int) -> dict:
+    """What we add to our request when we send it once more, the `number`th time. Raises Failure."""
+    state = {"requestState": result["requestState"]} if "requestState" in result else {}
+    asked = as_dict(result.get("inputRequests"))
+    if not asked:  # the server just wants a pause
+        job.cancelled.wait(min(0.05 * (number + 1), 0.25))
+        return state
+    return {"inputResponses": {key: answer(connection, as_dict(asked[key]), job) for key in asked},
+            **state}
+
+
+def pages_to_open(failure: Failure) -> dict:
+    """Servers of 2025-11-25 may fail a call with the error -32042, and want it sent again when
+    you have been to some pages: {"elicitations": [{"mode": "url", "url": ...}]}"""
+    pages = as_list(as_dict(failure.data).get("elicitations"))
+    return {"inputRequests": {str(number): {"method": "elicitation/create", "params": page}
+                              for number, page in enumerate(pages)}}
+
+
+def answer(connection: Connection, asked: dict, job: Job) -> dict:
+    """Have a person answer {"method": "elicitation/create", "params": {...}}. Returns {"action":
+    "accept", "content": {"region": "eu"}}, or "decline", or "cancel". Raises Failure."""
+    params = as_dict(asked.get("params"))
+    if asked.get("method") != "elicitation/create" or not connection.capabilities:
+        raise Failure("refused", "it wants something of us that we don't do: "
+                                 f"{str(asked.get('method'))[:60]}.")
+    with connection.asking:
+        if [asked, False] in job.questions or len(job.questions) >= MAX_QUESTIONS:
+            raise Failure("refused", "it asks the same again, or without end.")
+        kind = {"form": fill_in_form, "url": open_page}.get(str(params.get("mode", "form")))
+        if kind is None:
+            raise Failure("refused", "it asks in a way that we don't know.")
+        reply = kind(connection.server.name, params, job)
+        job.questions.append([asked, reply["action"] == "accept"])
+        return reply
+
+
+def fill_in_form(server: str, params: dict, job: Job) -> dict:
+    schema = as_dict(params.get("requestedSchema"))
+    fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
+    if len(fields) > 50:
+        raise Failure("refused", "it asks for more than 50 things at once.")
+    content = {name: one["default"] for name, one in fields.items() if "default" in one}
+    while True:
+        before = f"{server} asks: {str(params.get('message') or '')[:2000]}"
+        for name, field_schema in fields.items():
+            needed = name in as_list(schema.get("required"))
+            question = f"{before}\n{describe(name, field_schema)}{'' if needed else ' (optional)'}"
+            while True:
+                typed = job.ask(Question(question.strip(), default=shown(content.get(name, ""))))
+                if typed is None:
+                    return {"action": "cancel"}
+                try:
+                    if typed.strip():
+                        content[name] = value_of(field_schema, typed.strip())
+                    elif needed and name not in content:
+                        raise ValueError("It is needed.")
+                    break
+                except ValueError as error:
+                    question = f"{error}\n{describe(name, field_schema)}"
+            before = ""
+        summary = "\n".join(f"  {name}: {shown(value)}" for name, value in content.items())
+        decision = job.ask(Question(f"{before}\nSend this to {server}?\n{summary}".strip(), {
+            "y": "yes", "e": "edit", "d": "decline", "c": "cancel"}))
+        if decision == "y":
+            return {"action": "accept", "content": content}
+        if decision != "e":
+            return {"action": "decline" if decision == "d" else "cancel"}
+
+
+def choices_in(schema: dict) -> dict[str, str]:
+    """The values that a field may have, with their titles. There are four ways to write them."""
+    schema = as_dict(schema.get("items")) or schema
+    titled = as_list(schema.get("oneOf")) or as_list(schema.get("anyOf"))
+    pairs = [(as_dict(one).get("const"), as_dict(one).get("title")) for one in titled] or \
+        itertools.zip_longest(as_list(schema.get("enum")), as_list(schema.get("enumNames")))
+    return {str(value): str(title or value) for value, title in pairs if value is not None}
+
+
+# What a field may want: how we say it, and whether something is right.
+KINDS_OF_FIELD: dict[object, tuple[str, str]] = {
+    "integer": ("a whole number", r"-?\d+"),
+    "number": ("a number", r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
+    "boolean": ("yes or no", r"(?i:y|yes|true|n|no|false)"),
+    "email": ("like name@example.com", r"[^@\s]+@[^@\s]+"),
+    "uri": ("like https://example.com", r"[A-Za-z][A-Za-z0-9+.-]*:\S+"),
+    "date": ("like 2026-07-28", r"\d{4}-\d\d-\d\d"),
+    "date-time": ("like 2026-07-28T18:30:00Z", r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\S+"),
+}
+LIMITS = {"minimum": "at least {}", "maximum": "at most {}", "minLength": "at least {} letters",
+          "maxLength": "at most {} letters", "minItems": "at least {}", "maxItems": "at most {}"}
+
+
+def describe(name: str, schema: dict) -> str:
+    """A field in words, like "Size: how many machines (a whole number, at least 1)"."""
+    words = [value if value == title else f"{value} = {title}"
+             for value, title in choices_in(schema).items()]
+    words += ["several, with commas between them"] if schema.get("type") == "array" else []
+    words += [KINDS_OF_FIELD[key][0] for key in (schema.get("type"), schema.get("format"))
+              if isinstance(key, str) and key in KINDS_OF_FIELD]
+    words += [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
+    about = f": {schema['description']}" if schema.get("description") else ""
+    return f"{schema.get('title') or name}{about}"[:1000] + (f" ({', '.join(words)})"[:2000]
+                                                             if words else "")
+
+
+def shown(value: object) -> str:
+    """A field's value as somebody would type it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def value_of(schema: dict, typed: str) -> Any:
+    """What somebody has typed, as the value that the field wants. Raises ValueError, in words."""
+    kind, choices = schema.get("type"), choices_in(schema)
+    for key in (kind, schema.get("format")):
+        if isinstance(key, str) and key in KINDS_OF_FIELD and \
+                not re.fullmatch(KINDS_OF_FIELD[key][1], typed):
+            raise ValueError(f"It must be {KINDS_OF_FIELD[key][0]}.")
+    values: list = [one.strip() for one in typed.split(",")] if kind == "array" else [typed]
+    if choices:
+        by_name = {key.lower(): value for value, title in choices.items() for key in (title, value)}
+        wrong = [one for one in values if one.lower() not in by_name]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not one of them.")
+        values = [by_name[one.lower()] for one in values]
+    value: Any = values if kind == "array" else values[0]
+    if kind == "boolean":
+        return typed[0].lower() in "yt"
+    if kind == "integer" or kind == "number":
+        value = finite(typed) if re.search("[.eE]", typed) else int(typed)
+    size = value if isinstance(value, (int, float)) else len(value)
+    for key, text in LIMITS.items():
+        limit = schema.get(key)
+        if is_number(limit) and (size < limit if key.startswith("min") else size > limit):
+            raise ValueError(f"It must be {text.format(limit)}.")
+    return value
+
+
+def open_page(server: str, params: dict, job: Job) -> dict:
+    """Some things a server should not hear from us, like a password. Then it asks you to open
+    a page of its own. The address is only opened when you have seen it and agreed."""
+    url = str(params.get("url"))
+    found = re.fullmatch(r"(https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1))"
+                         r"(?::\d+)?(?:[/?#][!-\[\]-~]*)?", url)
+    if not found:
+        raise Failure("refused", "it wants us to open an address that isn't a safe one.")
+    host = found[1].partition("//")[2]
+    strange = "\nThis name may only look like one that you know." if "xn--" in host.lower() else ""
+    decision = job.ask(Question(
+        f"{server} asks you to open a page: {str(params.get('message') or '')[:2000]}\n"
+        f"The page is at {host}:\n  {url}{strange}",
+        {"y": "open it", "d": "decline", "c": "cancel"}))
+    if decision != "y":
+        return {"action": "decline" if decision == "d" else "cancel"}
+    words = "Your browser shows it." if open_browser(url) else "Please open it yourself."
+    decision = job.ask(Question(f"{words} When you are done there, go on here.",
+                                {"y": "go on", "c": "cancel"}))
+    return {"action": "accept" if decision == "y" else "cancel"}
+
+
+# ── Part 9: The terminal ─────────────────────────────────────────────────────────────────
 #
 # Only this part and the next one print and read what you type (and oauth_handler.py, by the
 # functions that it is given, while you sign in). A turn is a stream of events; to show it is to
@@ -1754,6 +2414,7 @@ class Screen:
         self.dim, self.plain = ("\x1b[2m", "\x1b[0m") if coloured else ("", "")
         self.shown = ""  # the line that says what we are waiting for
         self.last = ""  # the kind of what was printed last
+        self.explained = False  # how to answer a question
         self.running: list[str] = []
 
     def say(self, text: str = "", end: str = "\n") -> None:
@@ -1817,13 +2478,19 @@ class Screen:
                     self.murmur(f"[Saved {file}]")
             case Note(text):
                 self.murmur(f"{gap}[{text}]")
-            case Question(text, choices) if sys.stdin.isatty():
-                self.say(f"\n{text}")
-                self.say("  ".join(f"[{key}] {meaning}" for key, meaning in choices.items()))
+            case Question(text, choices, default) if sys.stdin.isatty():
+                self.say(f"\n{text}" + (f" [{default}]" if default else ""))
+                if choices:
+                    self.say("  ".join(f"[{key}] {meaning}" for key, meaning in choices.items()))
+                elif not self.explained:
+                    self.explained = True
+                    self.murmur("[Enter takes what is in brackets. Ctrl-D: no answer.]")
                 if self.only_answer:  # input() would print its prompt among the answer
                     self.say("> ", end="")
                 with contextlib.suppress(EOFError):
-                    event.answer = input("" if self.only_answer else "> ").strip().lower()[:1]
+                    event.answer = input("" if self.only_answer else "> ").strip()
+                    if choices:
+                        event.answer = event.answer.lower()[:1]
         self.last = kind
 
 
@@ -1851,6 +2518,42 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
         screen.say(f"  {name}: {how}".replace("\n", "\n    "))
 
 
+def show_resources(chat: Chat, rest: str, screen: Screen) -> None:
+    """show the texts that servers offer to read"""
+    for key, address in (("resources", "uri"), ("resourceTemplates", "uriTemplate")):
+        for server, one in chat.offers(key):
+            screen.say(f"  {one_line(f'{server} {one.get(address)}')}: "
+                       f"{one_line(str(one.get('title') or one.get('name') or ''))}")
+
+
+def read(chat: Chat, rest: str, screen: Screen) -> None:
+    """add a text to the conversation: /read SERVER ADDRESS"""
+    server, _, uri = rest.partition(" ")
+    if not uri:
+        raise Problem("Type /read, a server and an address. /resources lists them.")
+    screen.show(chat.read(server, uri.strip()), waiting_for=server)
+
+
+def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
+    """show the ready-made questions that servers offer"""
+    for server, one in chat.offers("prompts"):
+        words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
+                                            map(as_dict, as_list(one.get("arguments"))))]
+        screen.say(f"  {one_line(' '.join(map(str, words)))}: "
+                   f"{one_line(str(one.get('description') or one.get('title') or ''))}")
+
+
+def use_prompt(chat: Chat, rest: str, screen: Screen) -> None:
+    """ask a ready-made question: /prompt SERVER NAME KEY=VALUE"""
+    try:
+        server, name, *words = shlex.split(rest)
+        arguments = dict(word.split("=", 1) for word in words)
+    except ValueError:
+        raise Problem('Type /prompt, a server, a name, and what it needs, like key="some value". '
+                      "/prompts lists them.") from None
+    screen.show(chat.use_prompt(server, name, arguments))
+
+
 def choose_model(chat: Chat, rest: str, screen: Screen) -> None:
     """use another model: /model NAME"""
     chat.llm.model = rest or chat.llm.model
@@ -1860,6 +2563,7 @@ def choose_model(chat: Chat, rest: str, screen: Screen) -> None:
 def clear(chat: Chat, rest: str, screen: Screen) -> None:
     """forget the conversation"""
     chat.messages.clear()
+    chat.notes.clear()
     screen.say("  Forgotten.")
 
 
@@ -1884,7 +2588,8 @@ def save(chat: Chat, rest: str, screen: Screen) -> None:
 
 
 COMMANDS = {"/help": show_help, "/tools": show_tools, "/servers": show_servers,
-            "/model": choose_model, "/clear": clear, "/save": save}
+            "/resources": show_resources, "/read": read, "/prompts": show_prompts,
+            "/prompt": use_prompt, "/model": choose_model, "/clear": clear, "/save": save}
 
 
 def talk(chat: Chat, screen: Screen) -> None:
@@ -1892,6 +2597,7 @@ def talk(chat: Chat, screen: Screen) -> None:
     with contextlib.suppress(ImportError):
         import readline  # makes input() a line editor with a history (Windows has its own), ...
         readline.parse_and_bind("set enable-bracketed-paste on")  # and a pasted text one question
+    threading.Timer(0.1, chat.look_around).start()  # when the prompt is on the screen
     while True:
         print(flush=True)
         try:
@@ -1915,7 +2621,7 @@ def talk(chat: Chat, screen: Screen) -> None:
             screen.say("\n[Stopped. This question is forgotten.]")
 
 
-# ── Part 9: The whole program ────────────────────────────────────────────────────────────
+# ── Part 10: The whole program ───────────────────────────────────────────────────────────
 
 def main(chat: Chat, question: str, screen: Screen) -> None:
     """The whole program, in the order of the parts above."""
@@ -2005,11 +2711,12 @@ def chat_for(options: argparse.Namespace, make_llm: Callable[[], LLM], screen: S
         import demo
         entries, url = stack.enter_context(demo.start())
         screen.say(demo.WELCOME)
-        return Chat(LLM("pretend-model", "no-key-needed", url), by_name(entries, HERE / "demo"))
+        return Chat(LLM("pretend-model", "no-key-needed", url), by_name(entries, HERE / "demo"),
+                    person=sys.stdin.isatty())
     path = Path(options.config or find("mcp_servers.json"))
     return Chat(make_llm(), load_servers(path) if options.config or path.exists() else {},
                 options.system_prompt or os.getenv("SYSTEM_PROMPT", ""),
-                signing_in(path, sys.stdin.isatty(), screen.say))
+                signing_in(path, sys.stdin.isatty(), screen.say), sys.stdin.isatty())
 
 
 def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
@@ -2024,7 +2731,8 @@ def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
             raise server if isinstance(server, Problem) else Problem(
                 f'{options.login} is not a server to sign in to: it has no "auth_type": "oauth".')
         auth = signing_in(path, sys.stdin.isatty(), screen.say)(server)
-        screen.show(discover(servers, {options.login: HttpConnection(server, auth)}), "the server")
+        screen.show(discover(servers, {options.login: HttpConnection(server, auth)}, {}),
+                    "the server")
         if not isinstance(servers[options.login], Server):
             sys.exit(1)
     if options.logout:
