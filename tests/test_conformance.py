@@ -1,4 +1,4 @@
-"""The official MCP conformance suite, as far as chat.py goes today (see conformance/run.py)."""
+"""The official MCP conformance suite (see conformance/run.py)."""
 
 import shutil
 import subprocess
@@ -6,10 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from conformance import run
 from needs import is_missing
-
-NOT_YET = {"elicitation-sep1034-client-defaults", "sse-retry", "sep-2322-client-request-state",
-           "http-custom-headers", "http-invalid-tool-headers", "json-schema-2020-12-preservation"}
-
 
 def test_the_scenarios_of_the_official_suite():
     if not (shutil.which("npm") and shutil.which("curl")):
@@ -19,7 +15,7 @@ def test_the_scenarios_of_the_official_suite():
     except subprocess.CalledProcessError:
         is_missing("the official suite can't be installed; is this computer offline?")
 
-    wanted = [one for one in run.scenarios() if one[0] not in NOT_YET]
+    wanted = run.scenarios()
     with ThreadPoolExecutor(2) as pool:
         answers = dict(zip(wanted, pool.map(lambda one: run.run(*one), wanted), strict=True))
 

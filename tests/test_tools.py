@@ -13,6 +13,7 @@ from scripted_server import Reply, error, eventually, new, result
 
 import chat
 from chat import (
+    AGAIN,
     MAX_TOOLS,
     NEWEST,
     Failure,
@@ -30,7 +31,6 @@ from chat import (
     full_name,
     list_tools,
     make_tool,
-    may_repeat,
 )
 
 CALL = {"name": "count", "arguments": {}}
@@ -53,7 +53,8 @@ def meet(connect):
         connections = {name: connect(server) for name, server in by_name.items()
                        if isinstance(server, Server)}
         events: list = []
-        found = finish(discover(by_name, connections), events.append)
+        found = finish(discover(by_name, connections, {}), events.append)
+        found = {tool.full_name: tool for tools in found.values() for tool in tools}
         return found, [event for event in events if not isinstance(event, Waiting)]
 
     return meet
@@ -387,8 +388,8 @@ def test_which_calls_a_person_is_asked_about(connect, confirm, annotations, is_a
     (Failure("refused", "", 200, -32602), False, False),
 ])
 def test_what_may_be_sent_a_second_time(failure, a_list, a_call):
-    assert may_repeat("tools/list", failure) is a_list
-    assert may_repeat("tools/call", failure) is a_call
+    rows = [row for row in AGAIN if row[0](failure)]
+    assert [row[1:3] for row in rows][:1] == ([(a_list, a_call)] if a_list or a_call else [])
 
 
 def breaks_off(message):
