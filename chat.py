@@ -576,7 +576,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
             size += len(text) + 1
             if name == "data":
                 data.append(value.removeprefix(" "))
-            elif name in ("event", "id") or name == "retry" and re.fullmatch(" ?[0-9]{1,8}", value):
+            elif name in ("event", "id", "retry"):
                 event[name] = value.removeprefix(" ")
             elif not text:  # an empty line ends the event
                 if event or data:
@@ -797,7 +797,8 @@ class HttpConnection(Connection):
         chunks = iter(lambda: response.raw.read1(65536, decode_content=True), b"")
         if status == 200 and kind == "text/event-stream":
             for event in read_events(chunks):
-                last |= {key: event[key] for key in ("id", "retry") if key in event}
+                last |= {key: event[key] for key, fits in (("id", "[!-~]*"), ("retry", "[0-9]{1,8}"))
+                         if key in event and re.fullmatch(fits, event[key])}
                 if event.get("data") and event.get("event", "message") == "message":
                     for incoming in messages_in(event["data"].encode("utf-8", "replace"), name):
                         if "error" in incoming and "method" not in incoming:
@@ -983,7 +984,7 @@ class StdioConnection(Connection):
                 self.last_words.append(line.strip())
 
     def send(self, message: dict, job: "Job") -> Iterator[dict]:
-        if "id" not in message:
+        if not {"id", "method"} <= set(message):  # not a request, so nobody answers it
             self.outbox.put(message)
             return
         inbox: queue.Queue = queue.Queue()
@@ -1089,6 +1090,7 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
             first = failure
         if judge(hello, first) == NEWEST:
             connection.version = NEWEST
+            connection.offers = as_dict(as_dict(first).get("capabilities"))
     if connection.version != NEWEST:
         try:
             shake_hands(connection, job)
@@ -1406,14 +1408,14 @@ def finish(events: Generator[Event, None, Any],
 
 def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     """together(); and where a server wants somebody to sign in, that is done, one server after
-    the other, and then the work once more. A result is a Failure where signing in has failed."""
-    def work_or_login(work: Callable[[Job], Any], job: Job) -> Any:
+    the other, and then the work once more. The result of a work that fails is its Failure."""
+    def attempt(work: Callable[[Job], Any], job: Job) -> Any:
         try:
             return work(job)
-        except LoginNeeded as needed:
-            return needed
+        except (Failure, LoginNeeded) as failure:
+            return failure
 
-    works = [functools.partial(work_or_login, work) for work in works]
+    works = [functools.partial(attempt, work) for work in works]
     results = yield from together(works)
     for number, work in enumerate(works):
         for _ in range(4):  # a server may find out that it wants more than it said
@@ -1548,18 +1550,15 @@ def discover(servers: dict[str, Server | Problem], connections: dict[str, Connec
              names: dict[tuple, str]) -> Generator[Event, None, dict[str, list[Tool]]]:
     """Ask all servers for their tools at the same time. Returns the tools of each, in the order
     of the file. A server that is down costs only its own tools; it becomes a Problem."""
-    def visit(name: str, job: Job) -> list[dict] | Problem:
-        try:
-            server = servers[name]
-            return server if isinstance(server, Problem) else list_tools(connections[name], job)
-        except Failure as failure:
-            return failure
-
     # "yield from" passes on the events of with_logins() as our own, and then gives us what it
     # returned: here the answers, in the order of the servers.
-    answers = yield from with_logins([functools.partial(visit, name) for name in servers])
+    working = [name for name, server in servers.items() if isinstance(server, Server)]
+    answers = yield from with_logins(
+        [functools.partial(list_tools, connections[name]) for name in working])
+    answered = dict(zip(working, answers, strict=True))
     tools: dict[str, list[Tool]] = {}
-    for name, answer in zip(servers, answers, strict=True):
+    for name in servers:
+        answer = answered.get(name, servers[name])
         if not isinstance(answer, list):
             servers[name] = Problem(str(answer))
             yield Found(name, problem=str(answer))
@@ -1578,7 +1577,7 @@ def explore(connection: Connection, job: Job) -> dict[str, list[dict]]:
     [{"uriTemplate": ...}], "prompts": [{"name": ...}]}"""
     found: dict[str, list[dict]] = {"resources": [], "resourceTemplates": [], "prompts": []}
     with contextlib.suppress(Failure, LoginNeeded):
-        if connection.is_new:  # (an older one has said so in its answer to initialize)
+        if connection.is_new and not connection.offers:  # (others have said so at the hello)
             about = ask(connection, "server/discover", {}, job)
             connection.offers = as_dict(about.get("capabilities"))
         for method, key in (("resources/list", "resources"), ("prompts/list", "prompts"),
@@ -1904,22 +1903,16 @@ class Chat(contextlib.AbstractContextManager):
 
     def look_again(self) -> Generator[Event, None, None]:
         """Before a question: ask for the tools again where they may have changed."""
-        def visit(connection: Connection, job: Job) -> list[dict] | Failure:
-            try:
-                return list_tools(connection, job)
-            except Failure as failure:
-                connection.fresh_until = time.monotonic() + 600
-                return failure
-
         stale = [name for name in self.found
                  if self.connections[name].fresh_until <= time.monotonic()]
         answers = yield from with_logins(
-            [functools.partial(visit, self.connections[name]) for name in stale])
+            [functools.partial(list_tools, self.connections[name]) for name in stale])
         for name, answer in zip(stale, answers, strict=True):
             if isinstance(answer, list):
                 self.found[name] = make_tools(self.connections[name], answer, self.names)
             else:
                 yield Note(f"{name} can't list its tools again: {answer}")
+                self.connections[name].fresh_until = time.monotonic() + 600
             if any(self.extras.get(name, {}).values()):
                 del self.explorers[name]
         self.look_around()
@@ -1939,15 +1932,10 @@ class Chat(contextlib.AbstractContextManager):
 
     def fetch(self, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
         """Ask one server for something that isn't a tool. Raises Problem."""
-        def work(job: Job) -> dict | Failure:
-            try:
-                return ask(self.connections[server], method, params, job)
-            except Failure as failure:
-                return failure
-
         if server not in self.connections:
             raise Problem(f'There is no server called "{server}". /servers lists them.')
-        [result] = yield from with_logins([work])
+        [result] = yield from with_logins(
+            [functools.partial(ask, self.connections[server], method, params)])
         if isinstance(result, Failure):
             raise Problem(f"{server}: {result}")
         return result

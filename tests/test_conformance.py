@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from conformance import run
 from needs import is_missing
 
+
 def test_the_scenarios_of_the_official_suite():
     if not (shutil.which("npm") and shutil.which("curl")):
         is_missing("npm and curl are needed, to install and to run the official suite")

@@ -13,7 +13,7 @@ from login_server import AuthorizationServer, McpServer, Reply, Visit
 from scripted_model import ScriptedModel, says, wants
 from terminal import CTRL_C, ROOT, Terminal, run
 
-from chat import Text, load_servers, open_chat
+from chat import NEWEST, Text, load_servers, open_chat
 
 # A browser that clicks by itself: it fetches the login page, and goes where that sends it.
 BROWSER = "curl -sL -o /dev/null %s &"
@@ -47,7 +47,9 @@ class Sheets(McpServer):
         if reply.status != 200:
             return reply
         asked = json.loads(visit.body)
-        result = {"tools/list": {"tools": [{"name": "rows", "inputSchema": {"type": "object"}}]},
+        result = {"server/discover": {"supportedVersions": [NEWEST], "capabilities": {"tools": {}}},
+                  "tools/list": {"tools": [{"name": "rows", "inputSchema": {"type": "object"}}],
+                                 "ttlMs": 3_600_000},
                   "tools/call": {"content": [{"type": "text", "text": "3 rows"}]}}[asked["method"]]
         return Reply(200, {"jsonrpc": "2.0", "id": asked["id"],
                            "result": {"resultType": "complete", **result}})

@@ -14,8 +14,10 @@ from scripted_server import Reply, error, eventually, new, result
 import chat
 from chat import (
     AGAIN,
+    LLM,
     MAX_TOOLS,
     NEWEST,
+    Chat,
     Failure,
     Found,
     HttpConnection,
@@ -222,8 +224,11 @@ def test_only_the_tools_that_are_wanted(http_server, meet):
 def test_more_tools_than_a_model_takes(http_server, meet):
     first = http_server({"tools/list": tools(*(f"a{number}" for number in range(100)))})
     second = http_server({"tools/list": tools(*(f"b{number}" for number in range(100)))})
-    found, events = meet(first.entry(name="x"), second.entry(name="y"))
-    assert list(found) == [f"x__a{number}" for number in range(100)] + [
+    chat = Chat(LLM("none", "none"), {"x": first.entry(name="x"), "y": second.entry(name="y")})
+    events: list = []
+    with chat:
+        finish(chat.meet_servers(), events.append)
+    assert list(chat.tools) == [f"x__a{number}" for number in range(100)] + [
         f"y__b{number}" for number in range(MAX_TOOLS - 100)]
     note = events[-1]
     assert isinstance(note, Note) and "200" in note.text and "128" in note.text

@@ -114,7 +114,8 @@ def test_the_model_is_offered_the_tools_and_told_first_who_it_is(toy):
     assert sent["messages"] == [{"role": "system", "content": "You are a pirate."},
                                 {"role": "user", "content": "Hello"}]
     assert [tool["function"]["name"] for tool in sent["tools"]] == [
-        "toy__add", "toy__weather", "toy__slow_count", "toy__fail", "toy__picture"]
+        "toy__add", "toy__weather", "toy__slow_count", "toy__fail", "toy__picture",
+        "toy__read_resource"]
 
 
 def test_without_tools_the_model_is_not_told_of_any():
@@ -819,7 +820,7 @@ def test_a_program_of_your_own_can_bring_its_model(toy, folder):
     (folder / "mine.json").write_text(json.dumps({"servers": [{"name": "toy", "url": toy}]}))
     with ScriptedModel(says("Hi.")) as model, open_chat("mine.json", model.llm) as chat:
         assert texts_of(chat("Hello")) == "Hi."
-        assert len(chat.tools) == 5
+        assert len(chat.tools) == 6  # its own five, and the one that reads its resources
 
 
 def test_pieces_that_say_done_are_no_answer():
