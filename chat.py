@@ -510,7 +510,10 @@ def trace(arrow: str, name: str, message: object, http: str = "",
     lines = [http] if http else []
     lines += [f"{key}: {value if key.lower() in HARMLESS else '***'}" for key, value in headers]
     if message:
-        lines += json.dumps(message, indent=2, ensure_ascii=False).split("\n")
+        text = json.dumps(message, indent=2, ensure_ascii=False)
+        text = re.sub(r'("requestState": )".*"', r'\1"***"', text)
+        text = re.sub(r'(?<="url": ")[^"]*', lambda found: without_secrets(found[0]), text)
+        lines += text.split("\n")
     if len(lines) > 200:
         lines[200:] = [f"... and {len(lines) - 200} more lines"]
     wire.debug("%s", clean(f"{arrow} {name}  " + "\n        ".join(line[:500] for line in lines)))
@@ -797,8 +800,9 @@ class HttpConnection(Connection):
         chunks = iter(lambda: response.raw.read1(65536, decode_content=True), b"")
         if status == 200 and kind == "text/event-stream":
             for event in read_events(chunks):
-                last |= {key: event[key] for key, fits in (("id", "[!-~]*"), ("retry", "[0-9]{1,8}"))
-                         if key in event and re.fullmatch(fits, event[key])}
+                for key, fits in ("id", "[!-~]*"), ("retry", "[0-9]{1,8}"):
+                    if re.fullmatch(fits, event.get(key, "\n")):
+                        last[key] = event[key]
                 if event.get("data") and event.get("event", "message") == "message":
                     for incoming in messages_in(event["data"].encode("utf-8", "replace"), name):
                         if "error" in incoming and "method" not in incoming:
@@ -911,12 +915,14 @@ class StdioConnection(Connection):
     def __init__(self, server: Server):
         super().__init__(server)
         self.process: Any = None
-        self.alive = False
+        self.alive = self.closed = False
         self.inboxes: dict[object, queue.Queue] = {}  # by id: where an answer is waited for
 
     def open(self) -> None:
         if self.alive:
             return
+        if self.closed:  # what still runs somewhere must not start it again
+            raise Failure("cancelled", "stopped.")
         server = self.server
         env = {key: os.environ[key] for key in PASSED_ON & set(os.environ)} | server.env
         # "./run.sh" is beside the file that names it; "npx" is looked for on the PATH (on
@@ -1002,6 +1008,7 @@ class StdioConnection(Connection):
         raise Failure("broken", "the program has ended" + (f": {words}" if words else "."))
 
     def close(self) -> None:
+        self.closed = True
         if self.process:
             self.outbox.put(None)
             end_process(self.process)
@@ -1127,7 +1134,8 @@ def shake_hands(connection: Connection, job: "Job") -> None:
     connection.offers = as_dict(result.get("capabilities"))
     with contextlib.suppress(Failure):  # some don't take it, and work all the same
         notify(connection, "notifications/initialized")
-    if connection.capabilities or '"listChanged": true' in json.dumps(connection.offers):
+    if connection.capabilities or \
+            any(as_dict(offer).get("listChanged") for offer in connection.offers.values()):
         connection.listen()
 
 
@@ -1141,11 +1149,10 @@ def ask(connection: Connection, method: str, params: dict | None = None,
             result = ask_once(connection, method, {**params, **answers}, job)
             if result.get("resultType") != "input_required":
                 return result
+            answers = answer_new(connection, result, job, number)
         except Failure as failure:
-            if failure.code != OPEN_PAGE_FIRST:
+            if failure.code != OPEN_PAGE_FIRST or not open_pages(connection, failure, job):
                 raise
-            result = pages_to_open(failure)
-        answers = answer_new(connection, result, job, number)
     raise Failure("refused", "it asks and asks, and has no result.")
 
 
@@ -1160,7 +1167,8 @@ def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> d
             return result or request(connection, method, params, job)
         except Failure as failure:
             row = next((row for row in AGAIN if row[0](failure)), None)
-            if repeated or row is None or not row[2 if method == "tools/call" else 1]:
+            if repeated or row is None or not row[2 if method == "tools/call" else 1] or \
+                    job.cancelled.is_set():
                 raise
             row[3](connection, failure, visit, job)
             repeated = True
@@ -1482,7 +1490,7 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         found += map(as_dict, as_list(page.get(key)))
         if connection.is_new:  # a new server says for how long (in ms) its list stays as it is
             lasts = page.get("ttlMs")
-            lasts = lasts / 1000 if is_number(lasts) and lasts > 0 else 0
+            lasts = min(lasts / 1000, 86400) if is_number(lasts) and lasts > 0 else 0
             connection.fresh_until = min(connection.fresh_until, began + lasts)
         # A long list comes in pages, and this is the bookmark. ("" is one too.)
         cursor = page.get("nextCursor")
@@ -1890,10 +1898,11 @@ class Chat(contextlib.AbstractContextManager):
 
     # What servers have besides tools, and tools that change: skip this on a first reading.
 
-    def look_around(self) -> None:
-        """Begin to ask what the servers have besides tools. Nobody waits for that, but for the
-        first question, a little."""
+    def look_around(self, after: float = 0) -> None:
+        """Begin to ask what the servers have besides tools, `after` some seconds. Nobody waits
+        for that but the first question, a little."""
         def work(name: str, job: Job) -> None:
+            job.cancelled.wait(after)
             self.extras[name] = explore(self.connections[name], job)
 
         for name in self.found:
@@ -1976,6 +1985,7 @@ class Chat(contextlib.AbstractContextManager):
 
     def close(self) -> None:
         """Hang up on all servers, at the same time, and wait for that, but not long."""
+        self.found = {}
         for job in self.explorers.values():
             job.cancelled.set()
         end = time.monotonic() + 6
@@ -2188,7 +2198,7 @@ def answer_old(connection: Connection, incoming: dict) -> None:
     """An older server doesn't say which call its question belongs to. Any that waits will do."""
     jobs = [job for job in connection.jobs if job.is_watched]
     reply: dict = {"jsonrpc": "2.0", "id": incoming["id"], "result": {"action": "cancel"}}
-    with contextlib.suppress(Failure):
+    with contextlib.suppress(Failure, LoginNeeded):
         try:
             if jobs:
                 reply["result"] = answer(connection, incoming, jobs[-1])
@@ -2210,12 +2220,12 @@ def answer_new(connection: Connection, result: dict, job: Job, number: int) -> d
             **state}
 
 
-def pages_to_open(failure: Failure) -> dict:
+def open_pages(connection: Connection, failure: Failure, job: Job) -> bool:
     """Servers of 2025-11-25 may fail a call with the error -32042, and want it sent again when
     you have been to some pages: {"elicitations": [{"mode": "url", "url": ...}]}"""
     pages = as_list(as_dict(failure.data).get("elicitations"))
-    return {"inputRequests": {str(number): {"method": "elicitation/create", "params": page}
-                              for number, page in enumerate(pages)}}
+    asked = [{"method": "elicitation/create", "params": page} for page in pages]
+    return bool(pages) and all(answer(connection, one, job)["action"] == "accept" for one in asked)
 
 
 def answer(connection: Connection, asked: dict, job: Job) -> dict:
@@ -2246,7 +2256,8 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
         before = f"{server} asks: {str(params.get('message') or '')[:2000]}"
         for name, field_schema in fields.items():
             needed = name in as_list(schema.get("required"))
-            question = f"{before}\n{describe(name, field_schema)}{'' if needed else ' (optional)'}"
+            optional = "" if needed or name in content else " (optional)"
+            question = f"{before}\n{describe(name, field_schema)}{optional}"
             while True:
                 typed = job.ask(Question(question.strip(), default=shown(content.get(name, ""))))
                 if typed is None:
@@ -2585,7 +2596,7 @@ def talk(chat: Chat, screen: Screen) -> None:
     with contextlib.suppress(ImportError):
         import readline  # makes input() a line editor with a history (Windows has its own), ...
         readline.parse_and_bind("set enable-bracketed-paste on")  # and a pasted text one question
-    threading.Timer(0.1, chat.look_around).start()  # when the prompt is on the screen
+    chat.look_around(after=0.1)  # when the prompt is on the screen
     while True:
         print(flush=True)
         try:
