@@ -805,7 +805,7 @@ class HttpConnection(Connection):
                         last[key] = event[key]
                 if event.get("data") and event.get("event", "message") == "message":
                     for incoming in messages_in(event["data"].encode("utf-8", "replace"), name):
-                        if "error" in incoming and "method" not in incoming:
+                        if "error" in incoming and "method" not in incoming and message:
                             raise refusal(incoming["error"])
                         yield incoming
             return
