@@ -1600,7 +1600,7 @@ def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: It
     """The tool with which the model reads a server's resources."""
     known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
              for one in [*found["resources"], *found["resourceTemplates"]]]
-    text = "Read a resource of this server: a text or a file that has an address. There are: "
+    text = "Read one of this server's resources, which are texts and files.\nThere are: "
     while known and len(text) < 2000:
         text += known.pop(0)[:300] + ("; " if known else ".")
     if known:
@@ -1934,8 +1934,9 @@ class Chat(contextlib.AbstractContextManager):
     def offers(self, key: str) -> Iterator[tuple[str, dict]]:
         """Each server's name, with each of its "resources" or "prompts"."""
         self.look_around()
+        end = time.monotonic() + HELLO_SECONDS
         for name, job in self.explorers.items():
-            job.join(HELLO_SECONDS)
+            job.join(max(0, end - time.monotonic()))
             for one in self.extras.get(name, {}).get(key, []):
                 yield name, one
 

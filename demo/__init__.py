@@ -18,6 +18,7 @@ The MCP traffic is real: two servers, one over HTTP and one over stdio.
 Try:   What is 17 + 25?
        What's the weather in Oslo and in Lima?
        Count slowly to 5
+       Read the poem
 
 Start it with --demo --trace to see every message.
 """

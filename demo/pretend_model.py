@@ -151,8 +151,9 @@ class Offer:
     def __init__(self, function: dict):
         self.full_name = str(function.get("name") or "")                # "toy-http__weather"
         server, self.name = bare_name(self.full_name)                   # "weather"
-        lines = str(function.get("description") or "").strip().splitlines() or [""]
-        self.line = shorten(lines[0])
+        description = str(function.get("description") or "").strip()
+        self.line = shorten((description.splitlines() or [""])[0])
+        self.addresses = re.findall(r"\w+://\S*\w", description)       # "toy://notes"
         self.schema = as_dict(function.get("parameters"))               # of its arguments
         self.server_words, self.name_words = words(server), words(self.name)
 
@@ -231,7 +232,7 @@ def plan(question: str, offers: list[Offer]) -> list[tuple[Offer, str]]:
 class Finds:
     """What a part of a question contains. A value that is taken can't be taken again."""
     def __init__(self, part: str, tool: Offer):
-        self.part, text = part, QUOTED.sub(" ", part)
+        self.part, self.tool, text = part, tool, QUOTED.sub(" ", part)
         self.numbers = [float(number) if "." in number else int(number) for number in
                         re.findall(r"(?<![\w.])-?\d{1,15}(?:\.\d{1,15})?(?!\w)", text)]
         known = tool.name_words | tool.server_words     # they only lead to the tool
@@ -246,6 +247,9 @@ class Finds:
         if isinstance(choices, list):
             return next((choice for choice in choices if re.search(
                 rf"(?<!\w){re.escape(str(choice))}(?!\w)", self.part, re.IGNORECASE)), None)
+        if name == "uri" and self.tool.addresses:
+            return next((address for address in self.tool.addresses
+                         if words(address.rpartition("/")[2]) & words(self.part)), None)
         if kind == "boolean":
             return True if words(name) and words(name) <= words(self.part) else None
         if kind == "array":

@@ -11,22 +11,24 @@ needs_terminal = pytest.mark.skipif(os.name != "posix", reason="Windows has no p
 
 
 @needs_terminal
-def test_the_three_questions_that_it_suggests(tmp_path):
+def test_the_questions_that_it_suggests(tmp_path):
     with Terminal("chat.py", "--demo", cwd=tmp_path) as terminal:
         start = terminal.wait_for("You: ")
         assert start.index("model is pretend") < start.index("MCP traffic is real") \
             < start.index("Discovering tools")
         assert "  - toy-http: 5 tools\n  - toy-stdio: 5 tools\n" in start
-        suggested = re.findall(r"^(?:Try:)?   +(\S.*[?\d])$", start, re.MULTILINE)
-        assert len(suggested) == 3
+        suggested = start.partition("Try: ")[2].partition("\n\n")[0].splitlines()
+        assert len(suggested) == 4
 
-        add, weather, count = (as_seen(terminal.ask(question)) for question in suggested)
+        add, weather, count, poem = (as_seen(terminal.ask(question.strip()))
+                                     for question in suggested)
 
         assert add == "\n[Calling add...]\n\nA: The tool add says: 17 + 25 = 42.\n"
         assert weather.startswith("\n[Calling weather...]\n[Calling weather...]\n\nA: ")
         assert weather.index("Oslo") < weather.index("Lima")
         assert count == "\n[Calling slow_count...]\n\nA: The tool slow_count says: " \
                         "Counted to 5.\n"
+        assert poem.startswith("\n[Calling read_resource...]\n\nA: The tool read_resource says: A ")
         assert "slow_count: 3 of 5" in terminal.text  # it was seen for a second
 
         assert "MCP 2026-07-28 over HTTP" in terminal.ask("/servers")
