@@ -19,7 +19,6 @@ from scripted_model import HANG, ScriptedModel, refusal, says, wants
 from terminal import (
     CTRL_C,
     CTRL_D,
-    MANNERS,
     PATIENCE,
     ROOT,
     Terminal,
@@ -51,12 +50,6 @@ def configure(folder: Path, **servers: Any) -> None:
 
 def tools(*names: str) -> dict[str, dict]:
     return {name: {"answer": lambda arguments: text("Done.")} for name in names}
-
-
-def hidden_codes(raw: str) -> list[str]:
-    """All in a terminal's input that isn't letters, but for our own colours."""
-    return re.findall("[^\n\r\t -~\xa0-\u2027\u202f-\u2065\u206a-\ufefe\uff00-\U0010ffff]",
-                      MANNERS.sub("", raw))
 
 
 def wait_until(true: Any) -> bool:
@@ -652,47 +645,7 @@ def test_the_key_reaches_the_model_and_secrets_their_server(tmp_path, model):
     assert "s: 1 tool" in done.stderr
 
 
-# ── What must never reach a terminal ─────────────────────────────────────────────────────
-
-EVIL = "\x1b[2J\x1b]52;c;Y2xpcA==\x07\x9b31m\x1b]0;title\x1b\\\u202eevil\u2066\x08\x00\u200b"
-
-
-@needs_terminal
-def test_no_hidden_codes_of_others_reach_the_terminal(tmp_path, model):
-    model.script += [
-        wants("s__bad_name", {}, "s__fails", {}, "s__refuses", {}, "s__erase", {"x": EVIL},
-              "s__" + EVIL, {}),
-        says(EVIL, "a\x1b", "[31mred\x1b]52;c;", "Y2xpcA==\x07 family", finish=EVIL),
-        refusal(400, EVIL)]
-    answer = {"answer": lambda arguments: text(EVIL)}
-    with LittleServer({
-            "bad" + EVIL + "name": answer | {"description": EVIL + "harmless"},
-            "bad_name": answer,
-            "fails": {"answer": lambda arguments: text(EVIL, isError=True)},
-            "refuses": {"answer": lambda arguments: {"error": {"code": -1, "message": EVIL}}},
-            "erase": answer | {"annotations": {"destructiveHint": True}}}) as server:
-        configure(tmp_path, s=server, broken={"url": server.url + "?" + EVIL, EVIL: 1},
-                  **{"name" + EVIL: {"command": EVIL.replace("\0", "")}})
-        with Terminal("chat.py", "--trace", cwd=tmp_path) as terminal:
-            terminal.wait_for("You: ")
-            terminal.ask("/tools")
-            terminal.ask("/servers")
-            terminal.type("Go\n")
-            terminal.wait_for("\n> ")
-            assert "family" in terminal.ask("y")
-            assert "refused" in terminal.ask("Again")
-    assert "evil" in terminal.text
-    assert hidden_codes(terminal.raw) == []
-
-
-@needs_terminal
-def test_letters_that_are_made_of_several_stay_whole(tmp_path, model):
-    family, persian = "👨‍👩‍👧", "می‌خواهم"
-    model.script += [says(f"{family} {persian} ", "e\u0301 ", "\U0001f469", "\u200d", "\U0001f52c")]
-    with Terminal("chat.py", cwd=tmp_path) as terminal:
-        terminal.wait_for("You: ")
-        assert f"{family} {persian} e\u0301 👩‍🔬" in terminal.ask("Hello")
-
+# ── What must never be shown ─────────────────────────────────────────────────────────────
 
 SECRETS = {"OPENAI_API_KEY": "sk-planted-key", "TOKEN": "planted-token", "BEARER": "planted-bearer",
            "PLANTED": "planted-env"}

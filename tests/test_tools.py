@@ -2,13 +2,10 @@
 
 import base64
 import re
-import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scripted_server import Reply, error, eventually, new, result
 
 import chat
@@ -20,7 +17,6 @@ from chat import (
     Chat,
     Failure,
     Found,
-    HttpConnection,
     Note,
     Problem,
     Server,
@@ -121,19 +117,6 @@ def test_a_list_may_be_nonsense(http_server, connect, wrong):
 # ── Names ────────────────────────────────────────────────────────────────────────────────
 
 ACCEPTED = re.compile(r"[A-Za-z0-9_-]{1,64}")  # by OpenAI
-LIKELY = st.text(string.ascii_letters + string.digits + "_-. /é\n\0", max_size=70)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["a", "a_", "my files", "日本", "x" * 80]) | LIKELY,
-                          LIKELY | st.text() | st.sampled_from(["b", "_b", "read.file", "y" * 90])),
-                max_size=30))
-def test_names_are_acceptable_and_unique_and_lead_back(pairs):
-    found = {}
-    for server, name in pairs:
-        one = make_tool(HttpConnection(Server(server, url="http://x")), {"name": name}, found)
-        assert ACCEPTED.fullmatch(one.full_name) and one.full_name not in found
-        found[one.full_name] = one
-    assert [(one.connection.server.name, one.name) for one in found.values()] == pairs
 
 
 @pytest.mark.parametrize("server, name, taken, full", [
@@ -328,20 +311,6 @@ def test_a_picture_with_structured_content(connect):
     text, files = as_text({"content": [{"type": "image", "data": PNG, "mimeType": "image/png"}],
                            "structuredContent": {"width": 32}}, save)
     assert '{"width": 32}' in text and "/tmp/file.png" in text
-
-
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
-                    | st.text(), lambda inner: st.lists(inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(
-                        ["type", "text", "data", "blob", "mimeType", "resource", "uri", "x"]),
-                        inner, max_size=4), max_leaves=10)
-
-
-@given(st.fixed_dictionaries({}, optional={"content": JSON | st.lists(JSON),
-                                           "structuredContent": JSON}))
-def test_a_result_may_be_nonsense(answer):
-    text, files = as_text(answer, save)
-    assert isinstance(text, str)
 
 
 def test_the_toy_s_results(toy_http, toy_stdio):
