@@ -164,7 +164,7 @@ def load_servers(path: Path) -> dict[str, Server | Problem]:
     except json.JSONDecodeError as error:
         raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
                       "Look for a missing quote, or a comma after the last item.") from None
-    except (OSError, UnicodeError, RecursionError, Problem) as error:
+    except (OSError, ValueError, RecursionError, Problem) as error:
         raise Problem(f"{path} can't be read: {error}") from None
     entries = our_entries(as_dict(config))
     if entries is None or is_too_deep(config):
@@ -189,7 +189,7 @@ def by_name(entries: list, path: Path) -> dict[str, Server | Problem]:
             if label != name:
                 raise Problem('needs a "name".')
             servers[label] = check(entry, path.resolve().parent)
-        except (Problem, OAuthError) as problem:
+        except (Problem, OAuthError, ValueError) as problem:  # ValueError: no path has a NUL
             servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
     return servers
 
@@ -230,6 +230,7 @@ def check(entry: dict, folder: Path) -> Server:
     if server.auth_type == "oauth":
         check_settings(server.name, server.url, server.oauth)
     server.cwd = str(folder / os.path.expanduser(server.cwd))
+    server.command = os.path.expanduser(server.command)
     return server
 
 
@@ -620,6 +621,11 @@ class Line(HTTPAdapter):
               response.headers.items())
         return response
 
+    def close(self) -> None:
+        super().close()
+        if self.wire:  # else it stays open until Python collects its garbage
+            self.wire.close()
+
     def hang_up(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # it may be gone, or not there yet
             self.wire.sock.shutdown(socket.SHUT_RDWR)
@@ -632,6 +638,22 @@ class Line(HTTPAdapter):
                 self.wire.sock.settimeout(0.2)
             return any(not response.raw.read1(65536) for _ in range(5))
         return False
+
+
+def new_place(url: str, response: requests.Response) -> str | None:
+    """Where a redirect leads, if it is on the same server. (Elsewhere we don't go: it would
+    take our headers, and the secrets in them, there.)"""
+    if response.status_code not in (307, 308):
+        return None
+    here = urlsplit(url)
+    try:
+        there = urlsplit(urljoin(url, response.headers.get("Location", "")))
+    except ValueError:
+        return None
+    # (Behind a proxy, some servers don't know that they are spoken to with https.)
+    if there.netloc != here.netloc or there.scheme not in (here.scheme, "http"):
+        return None
+    return there._replace(scheme=here.scheme).geturl()
 
 
 def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -722,14 +744,18 @@ class HttpConnection(Connection):
                 headers["Accept"] = "text/event-stream"
                 if last.get("id"):
                     headers["Last-Event-ID"] = last["id"]
+            url: str | None = self.url
             for _ in range(4):
+                here = url
                 response = line.session.request(
-                    verb, self.url, data=json.dumps(message) if verb == "POST" else None,
+                    verb, here, data=json.dumps(message) if verb == "POST" else None,
                     headers=headers, auth=self.auth, stream=True, timeout=(HELLO_SECONDS, None),
                     allow_redirects=False)
-                # Going elsewhere would take our headers, and the secrets in them, there.
-                if not self.has_moved_nearby(response):
+                url = new_place(here, response)
+                if url is None:
+                    self.url = here
                     break
+                response.close()
             if verb == "GET":
                 self.listens.set()
                 if job.cancelled.is_set():
@@ -745,6 +771,9 @@ class HttpConnection(Connection):
                     answered = True
                     break
             free = line.can_be_used_again(response)
+        except Failure as failure:
+            free = failure.kind == "refused" and line.can_be_used_again(response)
+            raise
         except LoginNeeded:
             raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError,
@@ -756,22 +785,6 @@ class HttpConnection(Connection):
             else:
                 line.session.close()
         return answered
-
-    def has_moved_nearby(self, response: requests.Response) -> bool:
-        """Follow a redirect, if it leads to another place on the same server."""
-        if response.status_code not in (307, 308):
-            return False
-        here = urlsplit(self.url)
-        try:
-            there = urlsplit(urljoin(self.url, response.headers.get("Location", "")))
-        except ValueError:
-            return False
-        # (Behind a proxy, some servers don't know that they are spoken to with https.)
-        if there.netloc != here.netloc or there.scheme not in (here.scheme, "http"):
-            return False
-        response.close()
-        self.url = there._replace(scheme=here.scheme).geturl()
-        return True
 
     def listen(self) -> None:
         """Open a stream on which an older server may send what belongs to no request."""
@@ -803,9 +816,11 @@ class HttpConnection(Connection):
                 for key, fits in ("id", "[!-~]*"), ("retry", "[0-9]{1,8}"):
                     if re.fullmatch(fits, event.get(key, "\n")):
                         last[key] = event[key]
-                if event.get("data") and event.get("event", "message") == "message":
+                if event.get("data") and event.get("event") in (None, "", "message"):
                     for incoming in messages_in(event["data"].encode("utf-8", "replace"), name):
-                        if "error" in incoming and "method" not in incoming and message:
+                        number = incoming.get("id")
+                        if "error" in incoming and "method" not in incoming and (
+                                number == message.get("id") or not isinstance(number, int)):
                             raise refusal(incoming["error"])
                         yield incoming
             return
@@ -927,7 +942,7 @@ class StdioConnection(Connection):
         env = {key: os.environ[key] for key in PASSED_ON & set(os.environ)} | server.env
         # "./run.sh" is beside the file that names it; "npx" is looked for on the PATH (on
         # Windows, it is npx.cmd); "python" is this Python, which certainly exists.
-        named = os.path.expanduser(server.command)
+        named = server.command
         if Path(named).name != named:
             named = str(Path(server.cwd, named))
         program = sys.executable if named == "python" else shutil.which(named, path=env.get("PATH"))
@@ -1498,6 +1513,10 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
             break
         seen.add(cursor)
         params = {"cursor": cursor}
+    else:
+        if job:
+            job.report(Note(f"{connection.server.name} goes on for more than {MAX_PAGES} pages "
+                            f"with its {key}. What comes after them is left out."))
     return found
 
 
@@ -2381,7 +2400,7 @@ def open_page(server: str, params: dict, job: Job) -> dict:
 
 # What servers and models send may hold codes that move the cursor, fill your clipboard, or
 # turn a line around. Those stay out. (Joiners stay: emoji and Persian are made with them.)
-ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)?")
+ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?)?")
 UNSEEN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), 0x200B, 0x2028, 0x2029,
                         *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF])
 

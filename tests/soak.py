@@ -10,7 +10,6 @@ has; where that is more at the end than near the beginning, the exit status is 1
 """
 
 import contextlib
-import gc
 import json
 import os
 import statistics
@@ -104,7 +103,6 @@ def other_side() -> Iterator[str]:
 
 
 def measure(address: str) -> dict[str, float]:
-    gc.collect()  # or the numbers depend on when Python last did so
     news = requests.get(f"{address}/news").json()
     files = [os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")
              if os.path.lexists(f"/proc/self/fd/{one}")]

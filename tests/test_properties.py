@@ -118,7 +118,7 @@ def test_a_result_may_be_nonsense(answer):
 
 
 TEXTS = st.sampled_from(["https://a.b/mcp", "http://[", "npx", "${HOME}", "${é}", "oauth", "stdio"]
-                        ) | st.text(st.characters(exclude_characters="~"))  # ("~" is below)
+                        ) | st.text()
 THINGS = json_of("client_id scopes grant_type login_form required", TEXTS)
 ENTRIES = st.builds(lambda *dicts: {key: one[key] for one in dicts for key in one},
     st.sampled_from([{"name": "a", "url": "https://a.b"}, {"name": "b", "command": "npx"}, {}]),
@@ -148,7 +148,6 @@ def test_a_configuration_may_hold_anything(content):
     check_what_is_loaded(content)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="only some ValueErrors are caught")
 @pytest.mark.parametrize("value", [b'"cwd": "~\\u0000"', b'"cwd": "~\\ud83d"',
                                    b'"timeout": ' + b"9" * 5000], ids=lambda it: str(it[:20]))
 def test_a_configuration_may_hold_this_too(value):
@@ -223,8 +222,6 @@ def test_every_letter_by_itself_is_shown_or_is_not():
     assert [one for one in map(chr, range(0x110000)) if clean(one) != one * is_safe(one)] == []
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError,
-                   reason="what has no end takes all the lines after it along")
 def test_a_sequence_without_end_costs_only_its_own_line():
     # It may be an HTTP reason, which stands in the middle of what we say ourselves.
     assert clean("It says (500 \x1b]oops).\nTry again.") == "It says (500 \nTry again."
