@@ -744,16 +744,16 @@ class HttpConnection(Connection):
                 headers["Accept"] = "text/event-stream"
                 if last.get("id"):
                     headers["Last-Event-ID"] = last["id"]
-            url: str | None = self.url
+            here: str | None = self.url
             for _ in range(4):
-                here = url
+                url = str(here)
                 response = line.session.request(
-                    verb, here, data=json.dumps(message) if verb == "POST" else None,
+                    verb, url, data=json.dumps(message) if verb == "POST" else None,
                     headers=headers, auth=self.auth, stream=True, timeout=(HELLO_SECONDS, None),
                     allow_redirects=False)
-                url = new_place(here, response)
-                if url is None:
-                    self.url = here
+                here = new_place(url, response)
+                if here is None:
+                    self.url = url
                     break
                 response.close()
             if verb == "GET":

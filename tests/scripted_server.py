@@ -100,9 +100,10 @@ class ScriptedHttp:
         a list of those         one for each time it is asked; the last for all other times
 
     What the script doesn't know is answered with 202 (a notification) or an error; "" is for
-    what has no method: our answers to what the server has asked, and DELETE. With
-    `old`, a version, this is a server of the old generation: it wants a handshake first, and
-    refuses what comes without. `session` is the id that it then gives out.
+    what has no method: our answers to what the server has asked, and DELETE. "GET" is the stream
+    for what a server says unasked; most have none (405). With `old`, a version, this is a server
+    of the old generation: it wants a handshake first, and refuses what comes without. `session`
+    is the id that it then gives out; a visit by another name is over (404).
     """
 
     def __init__(self, script: dict[str, Any], old: str = "", session: str = ""):
@@ -165,9 +166,12 @@ class ScriptedHttp:
 
     def answer_to(self, seen: Seen) -> Any:
         message, method = seen.message, seen.method
+        if self.session and seen.headers["Mcp-Session-Id"] not in (None, self.session):
+            return Reply(404, error({}, -32001, "Session not found"))
+        if seen.verb == "GET":
+            return self.next_of(self.script.get("GET", Reply(405)), message)
         if "id" not in message or not method:  # a notification, an answer to us, or a DELETE
-            answer = self.script.get(method, Reply(202))
-            return answer(message) if callable(answer) else answer
+            return self.next_of(self.script.get(method, Reply(202)), message)
         if self.old and seen.headers.get("MCP-Protocol-Version") == NEWEST:
             return Reply(400, error({"id": "server-error"}, -32600, "Missing session ID"),
                          {"Mcp-Session-Id": "not-this-one"})
@@ -177,7 +181,9 @@ class ScriptedHttp:
                                                "serverInfo": {"name": "scripted"}}), headers)
         if method not in self.script:
             return Reply(404, error(message, -32601, f"There is no {method} here."))
-        answer = self.script[method]
+        return self.next_of(self.script[method], message)
+
+    def next_of(self, answer: Any, message: dict) -> Any:
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
         return answer(message) if callable(answer) else answer
@@ -255,12 +261,14 @@ def refuse(message, code, text="No.", data=None):
           "error": {"code": code, "message": text, **({"data": data} if data else {})}})
 
 def serve(script):
-    """By method: a result, or [code, text, data], or "silence", or "exit"."""
+    """By method: a result, or [code, text, data], or "silence", or "exit", or a line to print."""
     for message in incoming():
         said = script.get(message["method"], [-32601, "There is no such method."])
         if said == "exit":
             sys.exit(1)
-        if "id" in message and said != "silence":
+        if isinstance(said, str):
+            os.write(1, b"" if said == "silence" else said.encode() + b"\\n")
+        elif "id" in message:
             refuse(message, *said) if isinstance(said, list) else answer(message, said)
 
 '''

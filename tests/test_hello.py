@@ -4,6 +4,7 @@ The rows are those of the table in section 1.1 of the protocol's reference, and 
 real servers are what they were seen to say.
 """
 
+import json
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,8 @@ HTTP = {
                                "old"),
     "TypeScript SDK 1.32, again": Row(Reply(400, no_id(
         -32000, "Bad Request: Mcp-Session-Id header is required")), "old"),
+    "TypeScript SDK 1.32, once more": Row(Reply(400, no_id(
+        -32000, "Bad Request: Unsupported protocol version")), "old"),
     "a hosted one, in words": Row(Reply(404, b"Invalid session ID"), "old"),
     "a hosted one, a code in letters": Row(Reply(400, {
         "jsonrpc": "2.0", "id": None, "error": {"code": "BAD_REQUEST", "message": "No."}}), "old"),
@@ -104,6 +107,7 @@ HTTP = {
 
 
 @pytest.mark.parametrize("name", HTTP)
+@pytest.mark.line(8, 9, 10)
 def test_the_first_answer_over_http_tells_the_generation(http_server, connect, name):
     row = HTTP[name]
     answers = row.says if isinstance(row.says, list) else [row.says]
@@ -126,6 +130,7 @@ def test_the_first_answer_over_http_tells_the_generation(http_server, connect, n
                                   "tools/list"]
 
 
+@pytest.mark.line(12, 30, 31, 37)
 def test_how_we_introduce_ourselves_to_an_old_server(http_server, connect):
     server = http_server({"tools/list": TOOLS}, old="2025-06-18", session="visit-1")
     connection = connect(server.entry(headers={"X-Key": "k"}))
@@ -149,6 +154,7 @@ def test_how_we_introduce_ourselves_to_an_old_server(http_server, connect):
         assert seen.headers["X-Key"] == "k"
 
 
+@pytest.mark.line(37)
 def test_without_a_session_there_is_none_to_end(http_server, connect):
     server = http_server({"tools/list": TOOLS}, old="2025-06-18")
     connection = connect(server.entry())
@@ -158,6 +164,7 @@ def test_without_a_session_there_is_none_to_end(http_server, connect):
     assert all(seen.headers["Mcp-Session-Id"] is None for seen in server.seen)
 
 
+@pytest.mark.line(31)
 def test_a_session_id_comes_from_initialize_only(http_server, connect):
     def with_another(message):
         return Reply(200, result(message, TOOLS), {"Mcp-Session-Id": "visit-2"})
@@ -180,6 +187,7 @@ def test_the_answer_to_initialize_may_be_a_stream(http_server, connect):
 
 
 @pytest.mark.parametrize("status", [404, 405, 500])
+@pytest.mark.line(37)
 def test_a_server_that_does_not_let_us_end_a_session_is_left_anyway(http_server, connect, status):
     server = http_server({"tools/list": TOOLS, "": Reply(status)}, old="2025-06-18",
                          session="visit-1")
@@ -190,6 +198,7 @@ def test_a_server_that_does_not_let_us_end_a_session_is_left_anyway(http_server,
 
 
 @pytest.mark.parametrize("version", OLDER)
+@pytest.mark.line(30)
 def test_the_version_that_the_server_offers_instead_is_taken(http_server, connect, version):
     server = http_server({"tools/list": TOOLS}, old=version)
     connection = connect(server.entry())
@@ -199,6 +208,7 @@ def test_the_version_that_the_server_offers_instead_is_taken(http_server, connec
 
 
 @pytest.mark.parametrize("version", [PAST, FUTURE, NEWEST, None, 3, "x" * 5000], ids=str)
+@pytest.mark.line(30)
 def test_a_version_that_we_do_not_know_is_refused(http_server, connect, version):
     hello = {"protocolVersion": version, "capabilities": {}}
     server = http_server({"initialize": hello}, old=OLDER[0])
@@ -227,6 +237,7 @@ def test_a_new_server_whose_first_answer_got_lost_is_still_a_new_one(http_server
     assert server.methods == ["tools/list", "initialize", "tools/list"]
 
 
+@pytest.mark.line(9)
 def test_a_version_refused_twice_is_not_asked_for_a_third_time(http_server, connect):
     server = http_server({"tools/list": refuses(400, *unsupported(NEWEST))})
     with pytest.raises(Failure, match="Unsupported"):
@@ -238,6 +249,7 @@ def test_a_version_refused_twice_is_not_asked_for_a_third_time(http_server, conn
 
 
 @pytest.mark.parametrize("status, words", [(401, "token"), (403, "403")])
+@pytest.mark.line(11)
 def test_a_server_that_does_not_let_us_in(http_server, connect, status, words):
     server = http_server({"tools/list": [Reply(status), Reply(status), new(TOOLS)],
                           "initialize": Reply(status)})
@@ -275,6 +287,7 @@ def test_a_server_with_too_much_to_do_for_long_is_left_alone(http_server, connec
     assert server.methods == ["tools/list", "tools/list"] and connection.version == ""
 
 
+@pytest.mark.line(11)
 def test_a_server_with_a_problem_is_asked_a_second_time(http_server, connect):
     problem = Reply(503, b"<html>", {"Retry-After": "0"})
     server = http_server({"tools/list": [problem, new(TOOLS)], "initialize": problem})
@@ -294,6 +307,7 @@ def test_a_server_that_says_nothing_at_first(http_server, connect):
     assert list_tools(connection) and connection.version == OLDER[0]
 
 
+@pytest.mark.line(11)
 def test_a_server_that_says_nothing_at_all(http_server, connect):
     server = http_server({"tools/list": SILENCE, "initialize": SILENCE})
     connection = connect(server.entry(timeout=0.3))
@@ -318,7 +332,7 @@ def test_nobody_there_is_no_verdict(connect):
 class Program:
     """What a program says to server/discover, and what we should make of that."""
 
-    says: Any       # a result; or [code, text, data]; or "silence" or "exit"
+    says: Any       # a result; or [code, text, data]; or "silence", "exit", a line to print
     verdict: str    # "new" or "old", or words of the failure
     initialize: Any = field(default_factory=lambda: HANDSHAKE)
 
@@ -332,14 +346,24 @@ STDIO = {
     "row 3, no list": Program(new({"supportedVersions": NEWEST}), "old"),
     "row 3, no texts": Program(new({"supportedVersions": [[NEWEST], {}, None, 3]}), "old"),
     "row 4": Program([*unsupported(NEWEST)], "new"),
+    "row 4, with others": Program([*unsupported(FUTURE, NEWEST, PAST)], "new"),
     "row 5": Program([*unsupported("2025-06-18")], "old"),
+    "row 5, with a future one": Program([*unsupported(FUTURE, "2025-11-25")], "old"),
     "row 6": Program([*unsupported(FUTURE, PAST)], f"{FUTURE}, {PAST}.*{NEWEST}"),
-    "row 7": Program([-32022], "old"),
+    "row 7, no list": Program([-32022], "old"),
+    "row 7, an empty list": Program([*unsupported()], "old"),
+    "row 8, -32020": Program([-32020, "Header mismatch"], "mismatch"),
     "row 8, -32021": Program([-32021, "Missing capability"], "capability"),
     "row 9": Program([-32601], "old"),
     "row 10, -32600": Program([-32600], "old"),
     "row 10, -32602, as Python SDK 1.30": Program([-32602, "Invalid request parameters"], "old"),
     "row 10, -32000": Program([-32000], "old"),
+    "row 10, -32001": Program([-32001], "old"),
+    # On stdio, an answer without our id is nobody's: it is as if nothing had come.
+    "row 10, id null": Program(json.dumps(no_id(-32600)), "old"),
+    "row 10, an id of its own": Program(json.dumps(no_id(-32600, number="server-error")), "old"),
+    "row 11, words": Program("Unknown command.", "old"),
+    "row 11, other json": Program('{"message": "Bad Request"}', "old"),
     "row 17, as rmcp 1.7 in Rust": Program("exit", "old"),
     "row 18, as some in TypeScript": Program("silence", "old"),
     "initialize says it's new": Program("silence", "new", [*unsupported(NEWEST)]),
@@ -349,13 +373,14 @@ STDIO = {
 
 
 @pytest.mark.parametrize("name", STDIO)
+@pytest.mark.line(8, 10, 13, 14)
 def test_the_answer_to_discover_tells_the_generation(stdio_server, connect, name):
     row = STDIO[name]
     is_new = row.verdict == "new"
     program = stdio_server({"server/discover": row.says, "initialize": row.initialize,
                             "tools/list": new(TOOLS) if is_new else TOOLS})
     # What says nothing is given up after its "timeout", or after ten seconds.
-    connection = connect(program.entry(timeout=0.5 if row.says == "silence" else 60))
+    connection = connect(program.entry(timeout=0.5 if isinstance(row.says, str) else 60))
     if row.verdict not in ("new", "old"):
         with pytest.raises(Failure, match=row.verdict):
             list_tools(connection)
@@ -368,6 +393,16 @@ def test_the_answer_to_discover_tells_the_generation(stdio_server, connect, name
     assert program.methods == ["server/discover", *hello, *thanks, "tools/list"]
     assert ("_meta" in program.seen[-1]["params"]) == is_new
     assert not program.saw("notifications/cancelled"), "neither of these two is ever cancelled"
+
+
+@pytest.mark.line(14)
+def test_a_program_that_contradicts_itself_is_asked_once_more_and_then_left(stdio_server, connect):
+    refused = [*unsupported(NEWEST)]
+    program = stdio_server({"server/discover": "silence", "initialize": refused,
+                            "tools/list": refused})
+    with pytest.raises(Failure, match="Unsupported"):
+        list_tools(connect(program.entry(timeout=0.5)))
+    assert program.methods == ["server/discover", "initialize", "tools/list"]
 
 
 def test_a_late_answer_to_discover_confuses_nobody(stdio_server, connect):

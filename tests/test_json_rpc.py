@@ -31,6 +31,7 @@ PREFIX = "io.modelcontextprotocol/"
 # ── What we send ─────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.line(15)
 def test_every_request_to_a_new_server_says_who_we_are(http_server, connect):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": new(DONE)})
     connection = connect(server.entry())
@@ -46,6 +47,7 @@ def test_every_request_to_a_new_server_says_who_we_are(http_server, connect):
         **CALL, "_meta": {**about, "progressToken": call["id"]}}}
 
 
+@pytest.mark.line(15)
 def test_a_new_server_on_stdio_is_told_the_same(stdio_server, connect):
     program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
                             "tools/list": new({"tools": []}), "tools/call": new(DONE)})
@@ -56,6 +58,7 @@ def test_a_new_server_on_stdio_is_told_the_same(stdio_server, connect):
         meta = message["params"]["_meta"]
         assert meta[PREFIX + "protocolVersion"] == NEWEST
         assert meta[PREFIX + "clientCapabilities"] == {}
+        assert meta[PREFIX + "clientInfo"] == ABOUT_US
         assert ("progressToken" in meta) == (message["method"] == "tools/call")
 
 
@@ -69,6 +72,26 @@ def test_an_old_server_is_told_nothing_of_that(http_server, connect):
     assert call["params"] == {**CALL, "_meta": {"progressToken": call["id"]}}
 
 
+@pytest.mark.line(1)
+@pytest.mark.parametrize("kind", ["new", "old", "stdio"])
+def test_each_message_is_one_object(http_server, stdio_server, connect, kind):
+    script = {"server/discover": new({"supportedVersions": [NEWEST]}),
+              "tools/list": new({"tools": []}), "tools/call": new(DONE)}
+    server = stdio_server(script) if kind == "stdio" else \
+        http_server(script, old="2025-11-25" if kind == "old" else "")
+    connection = connect(server.entry())
+    text = "día\r\n🙂\u2028"
+    ask(connection, "tools/list")
+    ask(connection, "tools/call", {"name": "say", "arguments": {"text": text}})
+
+    messages = [getattr(seen, "message", seen) for seen in server.seen]
+    assert all(message["jsonrpc"] == "2.0" for message in messages)
+    ids = [message["id"] for message in messages if "id" in message]
+    assert len(ids) == len(set(ids)) and all(type(number) is int for number in ids)
+    assert messages[-1]["params"]["arguments"] == {"text": text}
+
+
+@pytest.mark.line(1)
 def test_no_two_requests_share_an_id(http_server, connect):
     server = http_server({"tools/list": new({"tools": []})})
     connection = connect(server.entry())
@@ -86,6 +109,7 @@ def test_no_two_requests_share_an_id(http_server, connect):
     Reply(202), Reply(202, b"Accepted"), Reply(202, b"", {"Content-Type": "application/json"}),
     Reply(204), Reply(200), Reply(200, {}), Reply(200, b"null"), Reply(200, b"ok", {
         "Content-Type": "text/plain"})], ids=str)
+@pytest.mark.line(7)
 def test_a_notification_has_no_id_and_needs_no_answer(http_server, connect, reply):
     server = http_server({"notifications/initialized": reply})
     notify(connect(server.entry()), "notifications/initialized")
@@ -101,6 +125,7 @@ def as_stream(message):
 
 
 @pytest.mark.parametrize("answer", [new(DONE), as_stream], ids=["JSON", "a stream"])
+@pytest.mark.line(3)
 def test_a_result_comes_as_json_or_in_an_event_stream(http_server, connect, answer):
     server = http_server({"tools/call": answer})
     assert request(connect(server.entry()), "tools/call", CALL) == new(DONE)
@@ -113,8 +138,9 @@ def test_json_is_json_under_any_name(http_server, connect, kind):
     assert request(connect(server.entry()), "tools/list")["tools"] == []
 
 
-@pytest.mark.parametrize("number", ["ours", None, "server-error", 0, "missing"])
+@pytest.mark.parametrize("number", ["ours", None, "server-error", "0", "missing"])
 @pytest.mark.parametrize("status", [200, 400, 404, "a stream"])
+@pytest.mark.line(5)
 def test_an_error_is_taken_whatever_its_status_and_its_id(http_server, connect, status, number):
     def refuse(message):
         body = error(message, -32602, "There is no tool count.", {"name": "count"})
@@ -131,6 +157,19 @@ def test_an_error_is_taken_whatever_its_status_and_its_id(http_server, connect, 
     assert (caught.value.code, caught.value.data) == (-32602, {"name": "count"})
 
 
+@pytest.mark.line(44)
+@pytest.mark.parametrize("old", ["", "2025-06-18"])
+@pytest.mark.parametrize("code", [-32002, -32602])
+def test_two_codes_say_that_a_resource_is_not_there(http_server, connect, old, code):
+    server = http_server({"tools/list": new({"tools": []}), "resources/read": lambda message: Reply(
+        200 if old else 400, error(message, code, "There is no toy://poem."))}, old=old)
+    connection = connect(server.entry())
+    ask(connection, "tools/list")
+    with pytest.raises(Failure, match="There is no toy://poem.") as caught:
+        ask(connection, "resources/read", {"uri": "toy://poem"})
+    assert caught.value.kind == "refused" and len(server.saw("resources/read")) == 1
+
+
 @pytest.mark.parametrize("wrong", [None, "it broke", 3, [], {}, {"code": "E1", "message": "it"},
                                    {"code": None, "message": None}, {"message": {"deep": 1}},
                                    {"code": 1e30, "message": ["a"]}], ids=json.dumps)
@@ -143,6 +182,7 @@ def test_an_error_may_be_of_any_shape(http_server, connect, wrong, status):
     assert caught.value.kind == "refused" and str(caught.value)
 
 
+@pytest.mark.line(4, 6)
 def test_what_comes_before_the_answer_does_not_end_the_call(http_server, connect):
     def talkative(message):
         yield b": keep-alive\n\n"
@@ -160,6 +200,7 @@ def test_what_comes_before_the_answer_does_not_end_the_call(http_server, connect
     assert request(connect(server.entry()), "tools/call", CALL) == new(DONE)
 
 
+@pytest.mark.line(6)
 def test_on_stdio_too(stdio_server, connect):
     program = stdio_server("""
         for message in incoming():
@@ -209,14 +250,37 @@ def test_of_a_thousand_reports_only_some_are_shown(http_server, connect):
     assert 1 <= len(heard) < 300
 
 
-def test_several_messages_may_come_in_a_list(http_server, connect):
+@pytest.mark.line(38)
+@pytest.mark.parametrize("kind", ["JSON", "a stream", "stdio"])
+def test_several_messages_may_come_in_a_list(http_server, stdio_server, connect, kind):
     # 2025-03-26 had that, and only that.
-    server = http_server({"tools/list": lambda message: Reply(200, [
-        {"jsonrpc": "2.0", "method": "notifications/message", "params": {}},
-        result(message, {"tools": []})])}, old="2025-03-26")
-    assert ask(connect(server.entry()), "tools/list") == {"tools": []}
+    def batch(message):
+        return [QUESTIONS[0], {"jsonrpc": "2.0", "method": "notifications/message", "params": {}},
+                result(message, {"tools": []})]
+
+    def stream(message):
+        yield batch(message)
+
+    if kind == "stdio":
+        server = stdio_server(f"""
+            for message in incoming():
+                if message.get("method") == "initialize":
+                    answer(message, {{"protocolVersion": "2025-03-26", "capabilities": {{}}}})
+                elif message.get("method") == "tools/list":
+                    send([one | {{"id": message["id"]}} if "result" in one else one
+                          for one in {batch({})}])
+                elif message.get("method") == "server/discover":
+                    refuse(message, -32601)
+        """)
+    else:
+        server = http_server({"tools/list": stream if kind == "a stream" else
+                              lambda message: Reply(200, batch(message))}, old="2025-03-26")
+    assert ask(connect(server.entry(timeout=5)), "tools/list") == {"tools": []}
+    eventually(lambda: {"jsonrpc": "2.0", "id": "s-1", "result": {}} in [
+        getattr(seen, "message", seen) for seen in server.seen])
 
 
+@pytest.mark.line(19)
 def test_a_result_without_a_type_is_complete(http_server, connect):
     server = http_server({"tools/list": [new({"tools": []}), {"tools": [3]}]})
     connection = connect(server.entry())
@@ -226,6 +290,7 @@ def test_a_result_without_a_type_is_complete(http_server, connect):
 
 @pytest.mark.parametrize("wrong", [{"resultType": "riddle"}, {"resultType": None}, None, 3, "text",
                                    [], True], ids=json.dumps)
+@pytest.mark.line(19)
 def test_a_result_of_another_kind_is_no_result(http_server, connect, wrong):
     server = http_server({"tools/call": lambda message: Reply(200, result(message, wrong))})
     with pytest.raises(Failure, match="tools/call"):
@@ -263,6 +328,7 @@ def check_our_answers(messages):
         (2, -32601), (3, -32601)]
 
 
+@pytest.mark.line(33)
 def test_an_old_server_may_ask_on_the_stream_and_gets_an_answer(http_server, connect):
     def asks(message):
         yield from QUESTIONS
@@ -277,6 +343,7 @@ def test_an_old_server_may_ask_on_the_stream_and_gets_an_answer(http_server, con
         assert seen.headers["MCP-Protocol-Version"] == "2025-06-18"
 
 
+@pytest.mark.line(33)
 def test_an_old_server_may_ask_over_stdio(stdio_server, connect):
     program = stdio_server(f"""
         for message in incoming():

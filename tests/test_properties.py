@@ -66,6 +66,7 @@ STREAMS = st.lists(st.binary(max_size=4) | st.sampled_from(
 @given(STREAMS, st.lists(st.integers(0, 2**16), max_size=20))
 @example(b"data: a\r\ndata: b\n\n", [8, 8])  # an empty chunk between \r and \n
 @example(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [1])  # only the first mark goes
+@pytest.mark.line(4)
 def test_events_are_read_however_the_bytes_are_cut_up(stream, places):
     assert list(read_events(cut(stream, places))) == straightforward(stream)
     assert list(read_events(bytes([byte]) for byte in stream)) == straightforward(stream)
@@ -94,12 +95,15 @@ NAMES = st.sampled_from(["a", "a_", "_b", "b", "b_2", "read.file", "日本", "x"
 def test_each_full_name_is_acceptable_and_leads_back_to_one_tool(lists):
     connections = {name: Listed(name, tools) for name, tools in lists.items()}
     servers = {name: one.server for name, one in connections.items()}
-    tools = chat.finish(chat.discover(servers, connections))
+    names: dict[tuple, str] = {}
+    found = chat.finish(chat.discover(servers, connections, names))
+    tools = [tool for name in lists for tool in found[name]]
     pairs = [(name, tool) for name in lists for tool in dict.fromkeys(lists[name])]
-    assert [(one.connection.server.name, one.name) for one in tools.values()] == pairs[:MAX_TOOLS]
-    for name, one in tools.items():
-        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)  # or OpenAI refuses it
-        assert name == one.full_name
+    assert [(one.connection.server.name, one.name) for one in tools] == pairs
+    assert len({one.full_name for one in tools}) == len(tools)
+    for one in tools:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", one.full_name)  # or OpenAI refuses it
+        assert names[one.connection.server.name, one.name] == one.full_name
 
 
 BLOCKS = json_of("type text data blob mimeType resource uri", st.sampled_from(

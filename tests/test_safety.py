@@ -88,6 +88,7 @@ def world(tmp_path) -> Iterator[tuple[ScriptedModel, threading.Event]]:
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no pseudo-terminals")
 @pytest.mark.parametrize("words, env", [([], {}), ([], {"NO_COLOR": "1"}),
                                         (["--trace"], {"NO_COLOR": "1"})])
+@pytest.mark.line(49)
 def test_no_hidden_codes_of_others_reach_the_terminal(tmp_path, world, words, env):
     model, gate = world
     env = {**env, "OPENAI_BASE_URL": model.base_url}

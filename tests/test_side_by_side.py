@@ -186,18 +186,20 @@ WAYS = pytest.mark.parametrize("answer", [silent, streams_for_ever, progresses])
 
 
 @WAYS
+@pytest.mark.line(26)
 def test_a_new_server_over_http_notices_that_we_have_hung_up(http_server, connect, answer):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": answer})
     connection = connect(server.entry())
     ask(connection, "tools/list")
     stop(connection, lambda: server.saw("tools/call"))
-    assert server.hung_up.wait(20)
+    assert server.hung_up.wait(1)
     assert server.methods == ["tools/list", "tools/call"], "and nothing about cancelling"
     server.script["tools/call"] = new(DONE)
     assert ask(connection, "tools/call", CALL) == new(DONE), "the next call works"
 
 
 @WAYS
+@pytest.mark.line(36)
 def test_an_old_server_over_http_is_told(http_server, connect, answer):
     server = http_server({"tools/list": {"tools": []}, "tools/call": answer}, old="2025-06-18",
                          session="visit-1")
@@ -213,6 +215,7 @@ def test_an_old_server_over_http_is_told(http_server, connect, answer):
 
 
 @pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.line(36)
 def test_a_program_is_told(stdio_server, connect, is_new):
     script = {"tools/call": "silence", "tools/list": new({"tools": []})}
     script |= {"server/discover": new({"supportedVersions": [NEWEST]})} if is_new \
@@ -247,6 +250,7 @@ def test_the_toy_stops_counting(toy_http, toy_stdio):
         assert len(list_tools(connection)) == 5
 
 
+@pytest.mark.line(36)
 def test_a_server_that_is_being_greeted_can_be_left_too(http_server, stdio_server, connect):
     server = http_server({"initialize": SILENCE}, old="2025-06-18")
     stop(connect(server.entry()), lambda: server.saw("initialize"))
@@ -276,6 +280,7 @@ def test_a_server_that_is_only_half_there_can_be_left(connect):
 
 
 @pytest.mark.parametrize("answer", [silent, streams_for_ever])
+@pytest.mark.line(45, 50)
 def test_a_server_that_says_nothing_is_given_up(http_server, connect, answer):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": answer})
     connection = connect(server.entry(timeout=0.4))
@@ -314,6 +319,7 @@ def test_a_server_that_says_how_far_it_is_gets_more_time(http_server, connect):
 
 
 @pytest.mark.parametrize("what", ["progress", "comments", "notifications"])
+@pytest.mark.line(45, 50)
 def test_but_not_for_ever(http_server, connect, what):
     def for_ever(message):
         number = 0
@@ -335,6 +341,7 @@ def test_but_not_for_ever(http_server, connect, what):
     assert 0.2 <= seconds < 8 and (what != "progress" or seconds >= 2)
 
 
+@pytest.mark.line(45)
 def test_a_program_that_is_never_done_is_given_up_too(stdio_server, connect):
     program = stdio_server(f"""
         for message in incoming():

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from scripted_server import Reply, error, eventually, new, result
+from scripted_server import Reply, error, eventually, new
 
 import chat
 from chat import (
@@ -61,6 +61,7 @@ def meet(connect):
 # ── Lists ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.line(39)
 def test_a_list_may_come_in_pages(http_server, connect):
     # "" is a bookmark like any other; null, or none, is the end.
     pages = {None: tools("a", nextCursor="2"), "2": tools("b", nextCursor=""),
@@ -70,6 +71,7 @@ def test_a_list_may_come_in_pages(http_server, connect):
     assert [seen.message["params"].get("cursor") for seen in server.seen] == [None, "2", ""]
 
 
+@pytest.mark.line(39)
 def test_over_stdio_too(stdio_server, connect):
     program = stdio_server(f"""
         pages = {{None: {tools("a", nextCursor="2")}, "2": {tools("b")}}}
@@ -83,6 +85,7 @@ def test_over_stdio_too(stdio_server, connect):
 
 
 @pytest.mark.parametrize("cursors", [["x"], [""], ["1", "2", "3"]], ids=str)
+@pytest.mark.line(39)
 def test_bookmarks_that_lead_in_a_circle_are_not_followed(http_server, connect, cursors):
     count = iter(range(1000))
     server = http_server({"tools/list": lambda message: tools(
@@ -91,6 +94,7 @@ def test_bookmarks_that_lead_in_a_circle_are_not_followed(http_server, connect, 
     assert len(server.seen) <= len(cursors) + 1
 
 
+@pytest.mark.line(50)
 def test_a_list_without_end_ends(http_server, connect, monkeypatch):
     monkeypatch.setattr(chat, "MAX_PAGES", 50)  # so that it takes no time
     count = iter(range(10_000))
@@ -164,12 +168,16 @@ SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "ob
           "x-vendor": {"deep": [1.5, None, "é"]}, "required": ["town"]}
 
 
+@pytest.mark.line(40)
 def test_a_schema_goes_to_the_model_as_it_is(http_server, meet):
+    elsewhere = http_server({})
+    schema = {**SCHEMA, "allOf": [{"$ref": elsewhere.url}]}
     server = http_server({"tools/list": new({"tools": [
-        {"name": "weather", "description": "Tell the weather.", "inputSchema": SCHEMA}]})})
+        {"name": "weather", "description": "Tell the weather.", "inputSchema": schema}]})})
     found, _ = meet(server.entry(name="toy"))
     assert found["toy__weather"].for_model() == {"type": "function", "function": {
-        "name": "toy__weather", "description": "Tell the weather.", "parameters": SCHEMA}}
+        "name": "toy__weather", "description": "Tell the weather.", "parameters": schema}}
+    assert elsewhere.connections == 0, "nobody has looked what is there"
 
 
 @pytest.mark.parametrize("schema, parameters", [
@@ -277,6 +285,7 @@ def save(data, mime):
     ({"content": [{"type": "resource", "resource": {
         "uri": "toy://poem", "mimeType": "text/plain", "text": "A line"}}]}, "A line", []),
 ])
+@pytest.mark.line(41)
 def test_a_result_as_the_model_reads_it(answer, text, files):
     assert as_text(answer, save) == (text, files)
 
@@ -302,6 +311,7 @@ def test_a_result_as_the_model_reads_it(answer, text, files):
     ({}, [""], []),
     ("nonsense", [""], []),
 ])
+@pytest.mark.line(41)
 def test_other_kinds_of_content(block, words, files):
     text, made = as_text({"content": [{"type": "text", "text": "Look:"}, block]}, save)
     assert text.startswith("Look:") and all(word in text for word in words) and made == files
@@ -375,6 +385,7 @@ BROKEN = {"nothing": Reply(200), "202": Reply(202), "502": Reply(502), "503": Re
           "no answer in the stream": breaks_off}
 
 
+@pytest.mark.line(27)
 def test_after_a_broken_answer_a_list_is_asked_for_again_and_a_call_never(http_server, connect):
     def check(name):
         server = http_server({"tools/list": [tools("a"), BROKEN[name], tools("a", "b")],
@@ -449,9 +460,14 @@ def test_a_call_whose_connection_breaks_is_sent_once(http_server, connect):
     assert caught.value.kind == "broken" and len(server.saw("tools/call")) == 1
 
 
+@pytest.mark.line(42)
 def test_a_result_may_say_that_the_tool_has_failed(http_server, connect):
-    server = http_server({"tools/call": lambda message: Reply(200, result(message, new(
-        {"content": [{"type": "text", "text": "No such town."}], "isError": True})))})
+    server = http_server({"tools/list": tools("count"), "tools/call": [
+        new({"content": [{"type": "text", "text": "No such town."}], "isError": True}),
+        lambda message: Reply(200, error(message, -32602, "No such tool."))]})
     connection = connect(server.entry())
-    connection.ready, connection.version = True, NEWEST
+    list_tools(connection)
     assert ask(connection, "tools/call", CALL)["isError"] is True  # to the model, not an exception
+    with pytest.raises(Failure, match="No such tool") as caught:
+        ask(connection, "tools/call", CALL)
+    assert caught.value.code == -32602

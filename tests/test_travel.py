@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from scripted_server import (
     SILENCE,
     Reply,
-    error,
     eventually,
     new,
+    progress,
     result,
 )
 
@@ -48,6 +49,7 @@ THREE = [{"data": '{\n\t"é"\n'}, {"id": "7"}, {"event": "x", "data": "😀 "}]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+@pytest.mark.line(4)
 def test_an_event_stream_with_everything_in_it(size):
     stream = EVENTS.encode()
     assert list(read_events(stream[at:at + size] for at in range(0, len(stream), size))) == THREE
@@ -112,6 +114,7 @@ def test_a_long_event_takes_no_longer_per_byte_than_a_short_one():
     ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="), ("a\tb", "=?base64?YQli?="),
     ("=?base64?SGk=?=", "=?base64?PT9iYXNlNjQ/U0dr" + "PT89?="), (3, "3"),
 ])
+@pytest.mark.line(17)
 def test_what_a_header_cannot_hold_travels_in_base64(text, value):
     assert header_value(text) == value
 
@@ -125,6 +128,7 @@ def test_a_header_can_always_be_read_back(text):
     assert value == text.encode("utf-8", "replace").decode()
 
 
+@pytest.mark.line(2, 16, 17)
 def test_the_headers_to_a_new_server(http_server, connect):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": DONE,
                           "prompts/get": new({}), "resources/read": new({})})
@@ -138,7 +142,8 @@ def test_the_headers_to_a_new_server(http_server, connect):
         assert (seen.verb, seen.path) == ("POST", "/mcp")
         assert seen.headers.get_all("Accept") == ["application/json, text/event-stream"]
         assert seen.headers["Content-Type"] == "application/json"
-        assert seen.headers["MCP-Protocol-Version"] == NEWEST
+        assert seen.headers["MCP-Protocol-Version"] == NEWEST == \
+            seen.message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"]
         assert seen.headers.get_all("Mcp-Method") == [seen.method]
         assert seen.headers["Authorization"] == "Bearer key"
         assert seen.headers["Mcp-Session-Id"] is None and seen.headers["Origin"] is None
@@ -146,31 +151,44 @@ def test_the_headers_to_a_new_server(http_server, connect):
         None, "=?base64?ZMOtYQ==?=", "postcard", "toy://poem"]
 
 
+@pytest.mark.line(2)
 def test_the_headers_to_an_old_server(http_server, connect):
     server = http_server({"tools/list": {"tools": []}, "tools/call": DONE}, old="2025-06-18",
                          session="visit-1")
     connection = connect(server.entry())
     ask(connection, "tools/list")
     ask(connection, "tools/call", CALL)
-    for seen in server.seen[2:]:
+    for seen in server.seen:
         assert seen.headers["Accept"] == "application/json, text/event-stream"
         assert seen.headers["Content-Type"] == "application/json"
+    for seen in server.seen[2:]:
         assert seen.headers["MCP-Protocol-Version"] == "2025-06-18"
         assert seen.headers["Mcp-Session-Id"] == "visit-1"
         assert seen.headers["Mcp-Method"] is seen.headers["Mcp-Name"] is None
 
 
-def test_a_new_server_has_no_sessions_whatever_it_sends(http_server, connect):
-    def answer(message):
-        return Reply(200, result(message, DONE), {"Mcp-Session-Id": "visit-1", "X-Event-Id": "3"})
+@pytest.mark.line(18)
+def test_to_a_new_server_we_only_post_requests_whatever_it_sends(http_server, connect):
+    def in_a_session(message):
+        return Reply(200, b"id: 5\nretry: 1\ndata:\n\nid: 6\ndata: %s\n\n" % json.dumps(
+            result(message, DONE)).encode(), {"Content-Type": "text/event-stream",
+                                              "Mcp-Session-Id": "visit-1"})
 
-    server = http_server({"tools/list": answer, "tools/call": answer})
-    connection = connect(server.entry())
+    def breaks_off(message):
+        yield b"id: 7\nretry: 1\ndata:\n\n"
+
+    server = http_server({"tools/list": in_a_session, "tools/call": [breaks_off, SILENCE]})
+    connection = connect(server.entry(timeout=0.5))
     ask(connection, "tools/list")
-    ask(connection, "tools/call", CALL)
+    for kind in "broken", "timeout":  # no GET for the rest, and no notifications/cancelled
+        with pytest.raises(Failure) as caught:
+            ask(connection, "tools/call", CALL)
+        assert caught.value.kind == kind
     connection.close()
-    assert server.methods == ["tools/list", "tools/call"], "and no DELETE"
-    assert all(seen.headers["Mcp-Session-Id"] is None for seen in server.seen)
+    assert [(seen.verb, seen.method) for seen in server.seen] == [
+        ("POST", "tools/list"), ("POST", "tools/call"), ("POST", "tools/call")], "and no DELETE"
+    for seen in server.seen:
+        assert seen.headers["Mcp-Session-Id"] is seen.headers["Last-Event-ID"] is None
 
 
 @pytest.mark.parametrize("headers", [{"X-Key": "käse 世界"}, {"X-Key": "two\nlines"},
@@ -249,8 +267,8 @@ def test_a_server_that_ends_each_connection(http_server, connect):
     assert server.connections == 3
 
 
-@pytest.mark.parametrize("answer", [Reply(500), Reply(200, error({"id": 1}, -1)), Reply(302)],
-                         ids=["500", "an error", "a redirect"])
+@pytest.mark.parametrize("answer", [Reply(500), Reply(200, b"<html>"), Reply(302)],
+                         ids=["500", "a page", "a redirect"])
 def test_a_connection_that_will_not_be_used_again_is_closed_at_once(http_server, connect, answer):
     server = http_server({"tools/call": answer})
     gc.disable()
@@ -373,6 +391,7 @@ def test_a_server_that_speaks_no_https(http_server, connect):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.line(48)
 def test_a_redirect_takes_no_secrets_elsewhere(http_server, connect, status):
     elsewhere = http_server({"tools/list": new({"tools": []})})
     server = http_server({"tools/list": Reply(status, b"", {"Location": elsewhere.url}),
@@ -383,6 +402,51 @@ def test_a_redirect_takes_no_secrets_elsewhere(http_server, connect, status):
     assert elsewhere.seen == [] and elsewhere.connections == 0
 
 
+def moving(server, status, ways):
+    """Answer at the last of these places; from the others, lead to the next."""
+    def answer(message):
+        at = [server.url.removesuffix("/mcp") + way if way[:1] == "/" else way
+              for way in ["/mcp", *ways]].index(server.url.removesuffix("/mcp")
+                                                + server.seen[-1].path)
+        return Reply(status, b"", {"Location": ways[at]}) if at < len(ways) else DONE
+
+    return answer
+
+
+@pytest.mark.line(48)
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("ways", [["/mcp/"], ["{origin}/other?token=abc"], ["/a", "/b", "/c"]],
+                         ids=str)
+def test_a_server_may_have_moved_within_its_own_house(http_server, connect, status, ways):
+    server = http_server({})
+    origin = server.url.removesuffix("/mcp")
+    ways = [way.format(origin=origin) for way in ways]
+    server.script["tools/call"] = moving(server, status, ways)
+    assert request(connect(server.entry(headers={"X-Api-Key": "k"})), "tools/call", CALL) == DONE
+    assert [seen.path for seen in server.seen] == [
+        "/mcp", *(way.removeprefix(origin) for way in ways)]
+    for seen in server.seen:
+        assert (seen.verb, seen.message, seen.headers["X-Api-Key"]) == (
+            "POST", server.seen[0].message, "k")
+
+
+@pytest.mark.line(48)
+@pytest.mark.parametrize("status, ways, sent", [
+    (307, ["/a", "/b", "/c", "/d"], 4), (307, ["/a", "{elsewhere}"], 2), (308, ["{encrypted}"], 1),
+    (307, ["{by_another_name}"], 1), (307, ["//{elsewhere_host}/mcp"], 1),
+    (301, ["/a"], 1), (302, ["/a"], 1), (303, ["/a"], 1)], ids=str)
+def test_but_not_farther(http_server, connect, status, ways, sent):
+    elsewhere, server = http_server({"tools/call": DONE}), http_server({})
+    server.script["tools/call"] = moving(server, status, [way.format(
+        elsewhere=elsewhere.url, elsewhere_host=elsewhere.url.split("/")[2],
+        encrypted=server.url.replace("http:", "https:"),
+        by_another_name=server.url.replace("127.0.0.1", "localhost")) for way in ways])
+    with pytest.raises(Failure, match="moved"):
+        request(connect(server.entry(headers={"X-Api-Key": "k"})), "tools/call", CALL)
+    assert elsewhere.connections == 0 and server.methods == ["tools/call"] * sent
+
+
+@pytest.mark.line(48)
 def test_passwords_of_other_programs_are_not_used(http_server, connect, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password s3cret\ndefault login me password no\n")
@@ -398,6 +462,91 @@ def test_passwords_of_other_programs_are_not_used(http_server, connect, tmp_path
             headers.get("Authorization")}
         assert server.methods[-1] == "DELETE"
         server.seen.clear()
+
+
+# ── Sessions and streams of the old generation ───────────────────────────────────────────
+
+
+@pytest.fixture
+def in_session(http_server, connect):
+    """in_session(script): an old server, and a connection that is in its session "visit-1"."""
+    def in_session(script, **more):
+        server = http_server({"tools/list": new({"tools": []}), **script}, old="2025-06-18",
+                             session="visit-1")
+        connection = connect(server.entry(**more))
+        ask(connection, "tools/list")
+        return server, connection
+
+    return in_session
+
+
+def gets(server):
+    return [seen for seen in server.seen if seen.verb == "GET"]
+
+
+def closes(message):
+    """A stream that ends early, but says how to go on: the 5th event, in so many milliseconds."""
+    yield b"id: 5\nretry: 20\ndata:\n\n"
+
+
+@pytest.mark.line(32)
+def test_a_lost_session_is_opened_anew_once_for_all(in_session):
+    server, connection = in_session({"tools/call": DONE})
+    server.session = "visit-2"  # it has forgotten the first
+    start = threading.Barrier(8)
+
+    def call(number):
+        start.wait(20)
+        return ask(connection, "tools/call", CALL)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(call, range(8))) == [DONE] * 8
+    assert [seen.headers["Mcp-Session-Id"] for seen in server.saw("initialize")] == [None, None]
+    sessions = [seen.headers["Mcp-Session-Id"] for seen in server.saw("tools/call")]
+    assert sessions.count("visit-2") == 8 and 1 <= sessions.count("visit-1") <= 8
+
+
+@pytest.mark.line(32)
+def test_a_session_that_is_lost_twice_is_a_failure(in_session):
+    server, connection = in_session({"tools/call": Reply(404)})
+    with pytest.raises(Failure):
+        ask(connection, "tools/call", CALL)
+    assert len(server.saw("tools/call")) == 2 == len(server.saw("initialize"))
+
+
+@pytest.mark.line(35)
+def test_a_stream_that_was_closed_on_purpose_goes_on_in_a_get(in_session):
+    times: list = []
+
+    def begins(message):
+        yield b"id: 4\nretry: 300\ndata:\n\n"
+        yield progress(message, 1)
+        times.append(time.monotonic())
+
+    def goes_on(message):
+        times.append(time.monotonic())
+        yield from closes(message)
+
+    def ends(message):
+        yield result(server.saw("tools/call")[0].message, DONE)
+
+    server, connection = in_session({"tools/call": begins, "GET": [goes_on, ends]})
+    assert ask(connection, "tools/call", CALL) == DONE
+    assert len(server.saw("tools/call")) == 1
+    assert [seen.headers["Last-Event-ID"] for seen in gets(server)] == ["4", "5"]
+    for seen in gets(server):
+        assert seen.headers["Mcp-Session-Id"] == "visit-1"
+        assert seen.headers["MCP-Protocol-Version"] == "2025-06-18"
+        assert seen.headers["Accept"] == "text/event-stream"
+    assert 0.25 < times[1] - times[0] < 5, "300 ms, as it said"
+
+
+@pytest.mark.line(35)
+def test_a_stream_that_leads_nowhere_is_given_up(in_session):
+    server, connection = in_session({"tools/call": closes, "GET": closes}, timeout=5)
+    with pytest.raises(Failure):
+        ask(connection, "tools/call", CALL)
+    assert len(server.saw("tools/call")) == 1 <= len(gets(server)) <= 10
 
 
 # ── Limits ───────────────────────────────────────────────────────────────────────────────
@@ -421,6 +570,7 @@ def too_long_for_an_event(message):
 
 @pytest.mark.parametrize("answer", [too_long, too_long_for_an_event, endless],
                          ids=["JSON", "an event", "endless"])
+@pytest.mark.line(50)
 def test_more_than_32_mb_is_too_much(http_server, connect, answer):
     server = http_server({"tools/call": answer})
     with pytest.raises(Failure, match="32 MB"):
@@ -433,6 +583,7 @@ def test_20_mb_are_not(http_server, connect):
     assert request(connect(server.entry()), "tools/call", CALL)["content"][0]["text"] == text
 
 
+@pytest.mark.line(46, 50)
 def test_more_than_32_mb_in_one_line_is_too_much(stdio_server, connect):
     program = stdio_server(f"""
         for message in incoming():
@@ -459,6 +610,7 @@ def test_20_mb_in_one_line_are_not(stdio_server, connect):
 # ── Over stdio ───────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.line(46)
 def test_what_a_program_prints_besides_is_skipped(stdio_server, connect):
     program = stdio_server(f"""
         os.write(1, b"\\xef\\xbb\\xbfWelcome to my server!\\r\\n\\r\\n\\n   \\n[INFO] {{}}\\n")
@@ -481,6 +633,7 @@ def test_what_is_no_utf_8_is_skipped_too(stdio_server, connect):
     assert ask(connect(program.entry()), "tools/list") == MEET["server/discover"]
 
 
+@pytest.mark.line(46)
 def test_a_flood_of_complaints_does_not_stop_a_program(stdio_server, connect):
     program = stdio_server(f"""
         for message in incoming():
@@ -504,6 +657,7 @@ def test_a_program_that_does_not_read_does_not_stop_us(stdio_server, connect):
     connection.process.kill()
 
 
+@pytest.mark.line(47)
 def test_a_program_gets_only_some_of_our_environment(stdio_server, connect, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "s3cret")
     monkeypatch.setenv("SOME_TOKEN", "s3cret")
@@ -640,6 +794,7 @@ def test_everybody_who_waits_hears_that_a_program_has_died(stdio_server, connect
     assert [failure.kind for failure in failures] == ["broken"] * 4
 
 
+@pytest.mark.line(46)
 def test_a_program_ends_when_its_input_does(toy_stdio):
     ask(toy_stdio, "tools/list")
     begin = time.monotonic()
@@ -664,24 +819,32 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no groups of processes")
+@pytest.mark.line(46)
 def test_a_program_that_does_not_want_to_end_is_ended_and_its_children_too(stdio_server, connect):
     program = stdio_server(f"""
         import signal, subprocess
         stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
         child = subprocess.Popen([sys.executable, "-c", stubborn])
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *details: log.write('{{"method": "SIGTERM"}}\\n'))
         for message in incoming():
             answer(message, {{**{MEET["server/discover"]}, "pids": [os.getpid(), child.pid]}})
-        time.sleep(600)
+        log.write('{{"method": "the end of the input"}}\\n')
+        while True:
+            time.sleep(600)
     """)
     connection = connect(program.entry())
     pids = ask(connection, "tools/list")["pids"]
     assert all(map(is_running, pids))
+    begin = time.monotonic()
     connection.close()
+    assert time.monotonic() - begin < 10
+    assert program.methods[-2:] == ["the end of the input", "SIGTERM"]
+    assert connection.process.returncode == -signal.SIGKILL
     eventually(lambda: not any(map(is_running, pids)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no groups of processes")
+@pytest.mark.line(46)
 def test_a_program_that_ends_leaves_no_children_behind(stdio_server, connect):
     program = stdio_server(f"""
         import subprocess

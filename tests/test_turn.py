@@ -29,6 +29,7 @@ from scripted_model import (
     texts_of,
     wants,
 )
+from scripted_server import new
 
 from chat import (
     MAX_ROUNDS,
@@ -564,6 +565,7 @@ def test_when_one_question_alone_is_too_long_that_is_a_problem(toy):
 
 # ── Limits ───────────────────────────────────────────────────────────────────────────────
 
+@pytest.mark.line(50)
 def test_a_model_that_never_stops_calling_tools_is_stopped(two_tools):
     script = [wants("s__f", {})] * MAX_ROUNDS
     with chat_with(*script, says("Hi."), s=two_tools.url) as (chat, model):
@@ -652,6 +654,24 @@ def test_a_failing_tool_does_not_keep_the_others_from_working(toy, two_tools):
     contents = [message["content"] for message in model.was_sent[1]["messages"][3:]]
     assert "fails" in contents[0]
     assert contents[1:] == [A, "1 + 1 = 2"]
+
+
+@pytest.mark.line(29)
+@pytest.mark.parametrize("lasts", [3_600_000, 0, -1, 1, "3600000", None, True, "absent"], ids=str)
+def test_before_a_question_a_list_of_tools_that_is_stale_is_fetched_anew(http_server, lasts):
+    def offers(name):
+        return new({"tools": [{"name": name, "inputSchema": {"type": "object"}}],
+                    **({} if lasts == "absent" else {"ttlMs": lasts})})
+
+    server = http_server({"tools/list": [offers("older"), offers("newer")]})
+    with ScriptedModel(says("Hi."), says("Hi.")) as model, \
+            Chat(model.llm, {"s": server.entry(name="s")}) as chat:
+        finish(chat.meet_servers())
+        for _ in range(2):
+            finish(chat.ask("Hello"))
+    assert len(server.saw("tools/list")) == (1 if lasts == 3_600_000 else 3)
+    assert [sent["tools"][0]["function"]["name"] for sent in model.was_sent] == [
+        "s__older" if lasts == 3_600_000 else "s__newer"] * 2
 
 
 # ── Asking a person first ────────────────────────────────────────────────────────────────
