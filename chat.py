@@ -82,6 +82,7 @@ ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 MAX_BYTES = 32 * 2**20  # the longest message that we accept
 TOO_LARGE = "it sent more than 32 MB in one message. Ask for less at a time."
 MAX_DEPTH = 100         # of {"a": {"b": {"c": ...
+MAX_PARTS = 800_000     # of a message: each {} and [] takes 60 bytes and more
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
@@ -418,7 +419,7 @@ def notify(connection: Connection, method: str, params: dict | None = None) -> N
 def deliver(connection: Connection, message: dict) -> None:
     """Send a message that nobody answers. Raises Failure."""
     job = Job()
-    with job.waiting(HELLO_SECONDS):
+    with job.waiting(min(HELLO_SECONDS, connection.server.timeout)):
         for _ in connection.send(message, job):
             pass
 
@@ -462,6 +463,10 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
 
 def loads(text: bytes | bytearray) -> Any:
     """json.loads for what comes from outside: whatever is wrong with it, it's a ValueError."""
+    # (Where one letter is a special one, Python keeps the whole text with 4 bytes per letter.)
+    if text.count(b"[") + text.count(b"{") > MAX_PARTS or \
+            len(text) > MAX_BYTES // 4 and not text.isascii():
+        raise ValueError("it would fill our memory")
     try:
         found = DECODER.decode(text.decode("utf-8-sig"))
         if rb"\ud" in text.lower():
@@ -600,16 +605,23 @@ class Line(HTTPAdapter):
         self.session = requests.Session()
         self.session.mount("http://", self)
         self.session.mount("https://", self)
-        self.wire: Any = None  # urllib3's connection; in it, the socket
+        self.wire: Any = None  # urllib3's connection, and the socket in it (which it forgets when
+        self.sock: Any = None  # a server says that it will hang up)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
 
-        def connect(**details: Any) -> Any:
-            self.wire = type(pool).ConnectionCls(**details)
-            return self.wire
+        def make(**details: Any) -> Any:
+            self.wire = made = type(pool).ConnectionCls(**details)
 
-        pool.ConnectionCls = connect
+            def connect() -> None:
+                type(made).connect(made)
+                self.sock = made.sock
+
+            made.connect = connect
+            return made
+
+        pool.ConnectionCls = make
         return pool
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
@@ -628,14 +640,13 @@ class Line(HTTPAdapter):
 
     def hang_up(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # it may be gone, or not there yet
-            self.wire.sock.shutdown(socket.SHUT_RDWR)
+            (self.sock or self.wire.sock).shutdown(socket.SHUT_RDWR)
 
     def can_be_used_again(self, response: requests.Response) -> bool:
         """Only after the end of a response can the next one come. Most servers have no more
         to say once they have answered; for the others we don't wait."""
         with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
-            if self.wire.sock:
-                self.wire.sock.settimeout(0.2)
+            self.sock.settimeout(0.2)
             return any(not response.raw.read1(65536) for _ in range(5))
         return False
 
@@ -841,13 +852,13 @@ class HttpConnection(Connection):
                 raise refusal(incoming["error"], status)
         if status >= 300:
             words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
-            failure = Failure("status", words.format(status=f"{status} {response.reason}",
-                                                     name=name), status)
+            reason = f"{status} {response.reason}"[:60]
+            failure = Failure("status", words.format(status=reason, name=name), status)
             if re.fullmatch(r"\d{1,4}", response.headers.get("Retry-After", "")):
                 failure.retry_after = float(response.headers["Retry-After"])
             raise failure
         if not found and {"id", "method"} <= set(message):  # (only a request is answered)
-            raise Failure("broken", f"it answers with {kind or 'nothing'}, not with MCP.\n"
+            raise Failure("broken", f"it answers with {kind[:60] or 'nothing'}, not with MCP.\n"
                                     'Check its "url".', status)
         yield from found
 
@@ -986,7 +997,8 @@ class StdioConnection(Connection):
                 if message.get("method") == "notifications/progress":
                     number = as_dict(message.get("params")).get("progressToken")
                 elif "method" in message:
-                    self.hear(message)
+                    if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
+                        self.hear(message)
                     continue
                 inbox = self.inboxes.get(number) if isinstance(number, int) else None
                 if inbox:
@@ -1020,7 +1032,7 @@ class StdioConnection(Connection):
         finally:
             del self.inboxes[message["id"]]
         words = b" ".join(self.last_words).decode("utf-8", "replace")
-        raise Failure("broken", "the program has ended" + (f": {words}" if words else "."))
+        raise Failure("broken", "the program has ended" + (f": {words[:200]}" if words else "."))
 
     def close(self) -> None:
         self.closed = True
@@ -1143,7 +1155,9 @@ def shake_hands(connection: Connection, job: "Job") -> None:
         if not common:
             raise
         result = request(connection, "initialize", {**ours, "protocolVersion": common[0]}, job)
-    if result.get("protocolVersion") not in OLDER:
+    if not isinstance(result.get("protocolVersion"), str):
+        raise Failure("broken", "its answer to initialize names no version of MCP.")
+    if result["protocolVersion"] not in OLDER:
         raise other_versions(str(result.get("protocolVersion"))[:40])
     connection.version = result["protocolVersion"]
     connection.offers = as_dict(result.get("capabilities"))
@@ -1347,7 +1361,8 @@ class Job(threading.Thread):
             if self.cancelled.is_set():
                 raise Failure("cancelled", "stopped.") from None
             if self.late:
-                raise Failure("timeout", f"no answer for {seconds:g} seconds. If it needs longer, "
+                whole = seconds if self.until < self.latest else 10 * seconds
+                raise Failure("timeout", f"no answer for {whole:g} seconds. If it needs longer, "
                                          'give it a larger "timeout".') from None
             raise
         finally:
@@ -1498,8 +1513,9 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
     """All items of a list: list_all(connection, "prompts/list", "prompts")"""
     found: list[dict] = []
     params: dict = {}
-    seen = set()
-    for _ in range(MAX_PAGES):
+    seen: set[str] = set()
+    size, end = 0, time.monotonic() + 10 * connection.server.timeout
+    while True:
         began = time.monotonic()
         page = ask(connection, method, params, job)
         found += map(as_dict, as_list(page.get(key)))
@@ -1510,23 +1526,27 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         # A long list comes in pages, and this is the bookmark. ("" is one too.)
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or cursor in seen:
-            break
+            return found
         seen.add(cursor)
+        size += len(str(page))
+        if len(seen) >= MAX_PAGES or size > MAX_BYTES or time.monotonic() > end:
+            if job:
+                job.report(Note(f"{connection.server.name} has {key} without end. "
+                                f"After {len(seen)} pages, the rest is left out."))
+            return found
         params = {"cursor": cursor}
-    else:
-        if job:
-            job.report(Note(f"{connection.server.name} goes on for more than {MAX_PAGES} pages "
-                            f"with its {key}. What comes after them is left out."))
-    return found
 
 
 def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
-    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]"""
+    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]
+
+    If the person has chosen some of them, you get those."""
     connection.fresh_until = math.inf
     found: dict[str, dict] = {}
     for tool in list_all(connection, "tools/list", "tools", job):
-        if isinstance(tool.get("name"), str):
-            found.setdefault(tool["name"], tool)
+        name, chosen = tool.get("name"), connection.server.tools
+        if isinstance(name, str) and (not chosen or name in chosen):
+            found.setdefault(name, tool)
     if connection.is_new and connection.mirrored is not None:
         for name in list(found):
             try:
@@ -1542,9 +1562,10 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
 def make_tool(connection: Connection, found: dict, taken: Iterable[str]) -> Tool:
     """From the server's envelope to ours. The schema stays as it is, but for two words that
     OpenAI insists on."""
+    schema = as_dict(found.get("inputSchema"))
     return Tool(full_name(connection.server.name, found["name"], taken), found["name"], connection,
                 str(found.get("description") or found.get("title") or ""),
-                {"type": "object", "properties": {}, **as_dict(found.get("inputSchema"))},
+                {**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
                 as_dict(found.get("annotations")))
 
 
@@ -1560,16 +1581,13 @@ def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
 
 
 def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
-    """Those that the person wants of the tools of a server. A tool keeps its full name for as
-    long as the program runs, for the conversation uses it: `names` has those given so far."""
-    wanted = connection.server.tools or [one["name"] for one in found]
+    """The tools of a server. A tool keeps its full name for as long as the program runs, for the
+    conversation uses it: `names` has those given so far, by server and tool."""
     tools = []
-    for one in found:
-        if one["name"] in wanted:
-            tool = make_tool(connection, one, names.values())
-            key = connection.server.name, one["name"]
-            tool.full_name = names.setdefault(key, tool.full_name)
-            tools.append(tool)
+    for one in found[:MAX_TOOLS + 1]:  # (so it can be seen that they are too many)
+        tool = make_tool(connection, one, names.values())
+        tool.full_name = names.setdefault((connection.server.name, tool.name), tool.full_name)
+        tools.append(tool)
     return tools
 
 
@@ -1591,9 +1609,9 @@ def discover(servers: dict[str, Server | Problem], connections: dict[str, Connec
             yield Found(name, problem=str(answer))
             continue
         tools[name] = make_tools(connections[name], answer, names)
-        for missing in set(connections[name].server.tools) - {tool.name for tool in tools[name]}:
+        for missing in set(connections[name].server.tools) - {one["name"] for one in answer}:
             yield Note(f'{name} has no tool called "{missing}" (see its setting "tools").')
-        yield Found(name, len(tools[name]))
+        yield Found(name, len(answer))
     return tools
 
 
@@ -1794,16 +1812,20 @@ class Chat(contextlib.AbstractContextManager):
 
     def choose_tools(self) -> Generator[Event, None, None]:
         """What of all that there is we offer to the model."""
-        tools = [tool for name in self.servers for tool in self.found.get(name, [])]
+        each = [self.found.get(name, []) for name in self.servers]
         for name, extras in list(self.extras.items()):
             if extras["resources"] or extras["resourceTemplates"]:
                 tool = reading_tool(self.connections[name], extras, self.names.values())
                 tool.full_name = self.names.setdefault((name, tool.method), tool.full_name)
-                tools.append(tool)
-        if len(tools) > MAX_TOOLS and not self.tools:
-            yield Note(f"{len(tools)} tools are more than a model takes: it gets the first "
-                       f'{MAX_TOOLS}. Choose with the setting "tools" of a server.')
-        self.tools = {tool.full_name: tool for tool in tools[:MAX_TOOLS]}
+                each.append([tool])
+        # If they are too many, each server has to do without some.
+        in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
+        if len(in_turn) > MAX_TOOLS and not self.tools:
+            yield Note(f"There are more tools than a model takes: it gets {MAX_TOOLS} of them. "
+                       'Choose with the setting "tools" of a server.')
+        kept = {tool.full_name for tool in in_turn[:MAX_TOOLS]}
+        self.tools = {tool.full_name: tool for tools in each for tool in tools
+                      if tool.full_name in kept}
 
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
         """One turn: yields what happens, until the model has said its last word. (A question
@@ -2419,6 +2441,11 @@ def one_line(text: str) -> str:
     return clean(text).strip().partition("\n")[0][:200]
 
 
+def briefly(problem: object) -> str:
+    """What happened, and what to do: two lines, whatever a server has put into them."""
+    return "\n".join(line[:280] for line in clean(problem).split("\n")[:2]).strip()
+
+
 class Screen:
     """Prints events. With `only_answer`, all but the answer goes to standard error."""
 
@@ -2484,7 +2511,7 @@ class Screen:
                 print(start + clean(text), end="", flush=True)
             case Found(server, tools, problem):
                 count = f"{tools} tool{'' if tools == 1 else 's'}"
-                self.say(f"  - {server}: {problem or count}".replace("\n", "\n    "))
+                self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))
             case ToolCall(_, tool):
                 self.running.append(tool)
                 self.murmur(f"{gap}[Calling {one_line(tool)}...]")
@@ -2532,7 +2559,7 @@ def show_tools(chat: Chat, rest: str, screen: Screen) -> None:
 def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
     """show the servers, and how we talk to them"""
     for name, server in chat.servers.items():
-        how = str(server) if isinstance(server, Problem) else \
+        how = briefly(server) if isinstance(server, Problem) else \
             f"MCP {chat.connections[name].version} over {'HTTP' if server.url else 'stdio'}"
         screen.say(f"  {name}: {how}".replace("\n", "\n    "))
 

@@ -219,10 +219,10 @@ def test_more_tools_than_a_model_takes(http_server, meet):
     events: list = []
     with chat:
         finish(chat.meet_servers(), events.append)
-    assert list(chat.tools) == [f"x__a{number}" for number in range(100)] + [
-        f"y__b{number}" for number in range(MAX_TOOLS - 100)]
+    half = range(MAX_TOOLS // 2)  # no server takes the place of another
+    assert list(chat.tools) == [f"x__a{one}" for one in half] + [f"y__b{one}" for one in half]
     note = events[-1]
-    assert isinstance(note, Note) and "200" in note.text and "128" in note.text
+    assert isinstance(note, Note) and "128" in note.text
     assert '"tools"' in note.text
 
 
