@@ -1514,7 +1514,7 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
     found: list[dict] = []
     params: dict = {}
     seen: set[str] = set()
-    size, end = 0, time.monotonic() + 10 * connection.server.timeout
+    size, end = 0, time.monotonic() + 2 * connection.server.timeout
     while True:
         began = time.monotonic()
         page = ask(connection, method, params, job)
@@ -1530,9 +1530,9 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         seen.add(cursor)
         size += len(str(page))
         if len(seen) >= MAX_PAGES or size > MAX_BYTES or time.monotonic() > end:
-            if job:
-                job.report(Note(f"{connection.server.name} has {key} without end. "
-                                f"After {len(seen)} pages, the rest is left out."))
+            (job or Job()).report(Note(f"{connection.server.name} has {key} without end. After "
+                                       f"{len(seen)} pages, the rest is left out."))
+            connection.fresh_until = time.monotonic() + 600  # once was enough for a while
             return found
         params = {"cursor": cursor}
 
@@ -1548,14 +1548,7 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
         if isinstance(name, str) and (not chosen or name in chosen):
             found.setdefault(name, tool)
     if connection.is_new and connection.mirrored is not None:
-        for name in list(found):
-            try:
-                connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
-            except ValueError as error:  # the rules say to leave it out, and go on
-                del found[name]
-                if job:
-                    job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: "
-                                    f"its x-mcp-header {error}."))
+        look_for_headers(connection, found, job or Job())
     return list(found.values())
 
 
@@ -1615,6 +1608,39 @@ def discover(servers: dict[str, Server | Problem], connections: dict[str, Connec
     return tools
 
 
+def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[str]]:
+    """What the model reads of a tool's result, and the files that were made of its pictures.
+
+        {"content": [{"type": "text", "text": "22.5 degrees"},
+                     {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}],
+         "structuredContent": {"temperature": 22.5}}
+
+    `save(data, mime type)` makes a file of base64 data, and returns its path.
+    """
+    parts, files = [], []
+    blocks = [as_dict(block) for block in as_list(result.get("content", result.get("contents")))]
+    for block in blocks:
+        kind = block.get("type", "file")
+        inner = as_dict(block.get("resource")) or block  # "resource": a document, included
+        data = inner.get("data", inner.get("blob"))
+        mime = str(inner.get("mimeType") or "unknown type")
+        if isinstance(inner.get("text"), str):
+            parts.append(inner["text"])
+        elif isinstance(data, str):
+            try:
+                files.append(save(data, mime))
+                parts.append(f"[{kind}, {mime}: the person has it, as the file {files[-1]}]")
+            except (ValueError, OSError) as error:
+                parts.append(f"[{kind}, {mime}: could not be saved: {error}]")
+        elif kind == "resource_link":
+            parts.append(f"[a link to {block.get('uri')}: {block.get('name')}]")
+        else:
+            parts.append(f"[{kind}: this program doesn't know how to show that]")
+    if "structuredContent" in result and not any(block.get("type") == "text" for block in blocks):
+        parts.append(json.dumps(result["structuredContent"], ensure_ascii=False))
+    return "\n".join(parts), files
+
+
 # What a server has besides tools, and what it wants in headers: skip this on a first reading.
 
 def explore(connection: Connection, job: Job) -> dict[str, list[dict]]:
@@ -1646,6 +1672,19 @@ def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: It
                 connection, text, {"type": "object", "required": ["uri"], "properties": {
                     "uri": {"type": "string", "description": "its address"}}},
                 {"readOnlyHint": True}, "resources/read")
+
+
+def look_for_headers(connection: Connection, found: dict[str, dict], job: Job) -> None:
+    """Remember which arguments of which tools a server wants to see in headers, too. A tool that
+    has that wrong must be left out."""
+    assert connection.mirrored is not None
+    for name in list(found):
+        try:
+            connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
+        except ValueError as error:
+            del found[name]
+            job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: its "
+                            f"x-mcp-header {error}."))
 
 
 def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
@@ -1699,39 +1738,6 @@ def mirrored_headers(mirrored: dict[str, dict], params: dict) -> dict[str, str]:
             text = value if isinstance(value, str) else json.dumps(value)
             headers["Mcp-Param-" + header] = header_value(text)
     return headers
-
-
-def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[str]]:
-    """What the model reads of a tool's result, and the files that were made of its pictures.
-
-        {"content": [{"type": "text", "text": "22.5 degrees"},
-                     {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}],
-         "structuredContent": {"temperature": 22.5}}
-
-    `save(data, mime type)` makes a file of base64 data, and returns its path.
-    """
-    parts, files = [], []
-    blocks = [as_dict(block) for block in as_list(result.get("content", result.get("contents")))]
-    for block in blocks:
-        kind = block.get("type", "file")
-        inner = as_dict(block.get("resource")) or block  # "resource": a document, included
-        data = inner.get("data", inner.get("blob"))
-        mime = str(inner.get("mimeType") or "unknown type")
-        if isinstance(inner.get("text"), str):
-            parts.append(inner["text"])
-        elif isinstance(data, str):
-            try:
-                files.append(save(data, mime))
-                parts.append(f"[{kind}, {mime}: the person has it, as the file {files[-1]}]")
-            except (ValueError, OSError) as error:
-                parts.append(f"[{kind}, {mime}: could not be saved: {error}]")
-        elif kind == "resource_link":
-            parts.append(f"[a link to {block.get('uri')}: {block.get('name')}]")
-        else:
-            parts.append(f"[{kind}: this program doesn't know how to show that]")
-    if "structuredContent" in result and not any(block.get("type") == "text" for block in blocks):
-        parts.append(json.dumps(result["structuredContent"], ensure_ascii=False))
-    return "\n".join(parts), files
 
 
 # ── Part 7: One turn of the chat ─────────────────────────────────────────────────────────
@@ -1814,9 +1820,10 @@ class Chat(contextlib.AbstractContextManager):
         """What of all that there is we offer to the model."""
         each = [self.found.get(name, []) for name in self.servers]
         for name, extras in list(self.extras.items()):
-            if extras["resources"] or extras["resourceTemplates"]:
-                tool = reading_tool(self.connections[name], extras, self.names.values())
-                tool.full_name = self.names.setdefault((name, tool.method), tool.full_name)
+            connection = self.connections[name]
+            if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
+                tool = reading_tool(connection, extras, self.names.values())
+                tool.full_name = self.names.setdefault((name,), tool.full_name)
                 each.append([tool])
         # If they are too many, each server has to do without some.
         in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
@@ -1937,6 +1944,20 @@ class Chat(contextlib.AbstractContextManager):
     def folder(self) -> str:
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
+    def close(self) -> None:
+        """Hang up on all servers, at the same time, and wait for that, but not long."""
+        self.found = {}
+        for job in self.explorers.values():
+            job.cancelled.set()
+        end = time.monotonic() + 6
+        for _ in together([functools.partial(lambda connection, job: connection.close(), connection)
+                           for connection in self.connections.values()]):
+            if time.monotonic() > end:
+                break
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     # What servers have besides tools, and tools that change: skip this on a first reading.
 
     def look_around(self, after: float = 0) -> None:
@@ -1963,7 +1984,7 @@ class Chat(contextlib.AbstractContextManager):
             else:
                 yield Note(f"{name} can't list its tools again: {answer}")
                 self.connections[name].fresh_until = time.monotonic() + 600
-            if any(self.extras.get(name, {}).values()):
+            if any(self.extras.get(name, {}).values()) and not self.explorers[name].is_alive():
                 del self.explorers[name]
         self.look_around()
         end = time.monotonic() + 1
@@ -2024,20 +2045,6 @@ class Chat(contextlib.AbstractContextManager):
             raise Problem(f"{server}: its prompt {name} is empty.")
         yield Note(f"{name}: {messages[-1]['content'][:500]}")
         yield from self.ask(messages)
-
-    def close(self) -> None:
-        """Hang up on all servers, at the same time, and wait for that, but not long."""
-        self.found = {}
-        for job in self.explorers.values():
-            job.cancelled.set()
-        end = time.monotonic() + 6
-        for _ in together([functools.partial(lambda connection, job: connection.close(), connection)
-                           for connection in self.connections.values()]):
-            if time.monotonic() > end:
-                break
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 @contextlib.contextmanager
