@@ -2300,7 +2300,8 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
     fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
     if len(fields) > 50:
         raise Failure("refused", "it asks for more than 50 things at once.")
-    content = {name: one["default"] for name, one in fields.items() if "default" in one}
+    content = {name: one["default"] for name, one in fields.items()
+               if one.get("default") is not None}
     while True:
         before = f"{server} asks: {str(params.get('message') or '')[:2000]}"
         for name, field_schema in fields.items():
