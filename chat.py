@@ -348,7 +348,7 @@ class Connection:
         """Deal with a message that isn't an answer to us: something has changed, or somebody
         asks. (A new server may not ask like that, so it gets no answer.)"""
         if "id" not in incoming:
-            if incoming["method"].endswith("/list_changed"):
+            if str(incoming["method"]).endswith("/list_changed"):
                 self.fresh_until = 0
         elif not self.is_new:
             if incoming["method"] == "elicitation/create" and self.capabilities:
@@ -1217,6 +1217,7 @@ def begin_anew(connection: Connection, failure: Failure, visit: int, job: "Job")
 
 def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
     list_tools(connection, job)
+    connection.fresh_until = 0  # so that the model hears of it, too, with the next question
 
 
 # What may be asked once more. A list always may. A tool may have done its work although we
@@ -1321,6 +1322,7 @@ class Job(threading.Thread):
         self.stop: Callable[[], object] = lambda: None  # ends what it is waiting for
         self.guard = threading.Lock()
         self.last_progress = 0.0
+        self.began = time.monotonic()
 
     def run(self) -> None:
         try:
@@ -1643,16 +1645,19 @@ def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[st
 
 # What a server has besides tools, and what it wants in headers: skip this on a first reading.
 
-def explore(connection: Connection, job: Job) -> dict[str, list[dict]]:
+def explore(connection: Connection, known: dict[str, list[dict]], job: Job
+            ) -> dict[str, list[dict]]:
     """What a server has besides tools: {"resources": [{"uri": ...}], "resourceTemplates":
-    [{"uriTemplate": ...}], "prompts": [{"name": ...}]}"""
-    found: dict[str, list[dict]] = {"resources": [], "resourceTemplates": [], "prompts": []}
-    with contextlib.suppress(Failure, LoginNeeded):
+    [{"uriTemplate": ...}], "prompts": [{"name": ...}]}. What it can't list stays as known."""
+    found = {"resources": [], "resourceTemplates": [], "prompts": [], **known}
+    failures = contextlib.suppress(Failure, LoginNeeded)
+    with failures:
         if connection.is_new and not connection.offers:  # (others have said so at the hello)
             about = ask(connection, "server/discover", {}, job)
             connection.offers = as_dict(about.get("capabilities"))
-        for method, key in (("resources/list", "resources"), ("prompts/list", "prompts"),
-                            ("resources/templates/list", "resourceTemplates")):
+    for method, key in (("resources/list", "resources"), ("prompts/list", "prompts"),
+                        ("resources/templates/list", "resourceTemplates")):
+        with failures:
             if method.partition("/")[0] in connection.offers:
                 found[key] = list_all(connection, method, key, job)
     return found
@@ -1667,7 +1672,7 @@ def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: It
     while known and len(text) < 2000:
         text += known.pop(0)[:300] + ("; " if known else ".")
     if known:
-        text += f" and {len(known)} more, which the person can list with /resources."
+        text += f"and {len(known)} more, which the person can list with /resources."
     return Tool(full_name(connection.server.name, "read_resource", taken), "read_resource",
                 connection, text, {"type": "object", "required": ["uri"], "properties": {
                     "uri": {"type": "string", "description": "its address"}}},
@@ -1683,8 +1688,10 @@ def look_for_headers(connection: Connection, found: dict[str, dict], job: Job) -
             connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
         except ValueError as error:
             del found[name]
-            job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: its "
-                            f"x-mcp-header {error}."))
+            if name not in connection.mirrored:  # it's enough to say so once
+                connection.mirrored[name] = {}
+                job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: its "
+                                f"x-mcp-header {error}."))
 
 
 def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
@@ -1840,7 +1847,7 @@ class Chat(contextlib.AbstractContextManager):
         yield from self.look_again()
         asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
         notes = [{"role": "user", "content": note} for note in self.notes]
-        messages = [*self.messages, *in_turn([*notes, *asked])]
+        messages = in_turn([*self.messages, *notes, *asked])
         for _ in range(MAX_ROUNDS):
             reply = yield from self.reply(messages)
             messages.append(reply)
@@ -1916,8 +1923,9 @@ class Chat(contextlib.AbstractContextManager):
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.tool = tool.name
         try:
-            result = ask(tool.connection, tool.method, arguments if tool.method != "tools/call"
-                         else {"name": tool.name, "arguments": arguments}, job)
+            result = ask(tool.connection, tool.method, {"uri": arguments.get("uri")}
+                         if tool.method == "resources/read" else
+                         {"name": tool.name, "arguments": arguments}, job)
             text, files = as_text(result, self.save)
             failed = result.get("isError") is True
         except Failure as failure:
@@ -1965,12 +1973,14 @@ class Chat(contextlib.AbstractContextManager):
         for that but the first question, a little."""
         def work(name: str, job: Job) -> None:
             job.cancelled.wait(after)
-            self.extras[name] = explore(self.connections[name], job)
+            known = self.extras.get(name, {})
+            self.extras[name] = explore(self.connections[name], known, job)
 
         for name in self.found:
             if name not in self.explorers:
-                self.explorers[name] = Job(work=functools.partial(work, name))
-                self.explorers[name].start()
+                job = Job(work=functools.partial(work, name))
+                job.start()
+                self.explorers[name] = job  # (not sooner: who waits for it needs it to run)
 
     def look_again(self) -> Generator[Event, None, None]:
         """Before a question: ask for the tools again where they may have changed."""
@@ -1981,26 +1991,34 @@ class Chat(contextlib.AbstractContextManager):
         for name, answer in zip(stale, answers, strict=True):
             if isinstance(answer, list):
                 self.found[name] = make_tools(self.connections[name], answer, self.names)
+                self.forget_job(name)
             else:
                 yield Note(f"{name} can't list its tools again: {answer}")
                 self.connections[name].fresh_until = time.monotonic() + 600
-            if any(self.extras.get(name, {}).values()) and not self.explorers[name].is_alive():
-                del self.explorers[name]
         self.look_around()
-        end = time.monotonic() + 1
         for name, job in self.explorers.items():
             if name not in self.extras:
-                job.join(max(0, end - time.monotonic()))
+                job.join(max(0, job.began + 1 - time.monotonic()))
         yield from self.choose_tools()
 
-    def offers(self, key: str) -> Iterator[tuple[str, dict]]:
-        """Each server's name, with each of its "resources" or "prompts"."""
+    def offers(self, key: str, server: str = "") -> Iterator[tuple[str, dict]]:
+        """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
+        for name in self.found:
+            if self.connections[name].fresh_until <= time.monotonic():
+                self.forget_job(name)
         self.look_around()
-        end = time.monotonic() + HELLO_SECONDS
         for name, job in self.explorers.items():
-            job.join(max(0, end - time.monotonic()))
-            for one in self.extras.get(name, {}).get(key, []):
-                yield name, one
+            if server in ("", name):
+                job.join(max(0, job.began + HELLO_SECONDS - time.monotonic()))
+                for one in self.extras.get(name, {}).get(key, []):
+                    yield name, one
+
+    def forget_job(self, name: str) -> None:
+        """Have a server explored again, if it has anything besides tools."""
+        job = self.explorers.get(name)
+        if job and not job.is_alive() and {"resources", "prompts"} & set(
+                self.connections[name].offers):
+            del self.explorers[name]
 
     def fetch(self, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
         """Ask one server for something that isn't a tool. Raises Problem."""
@@ -2008,28 +2026,29 @@ class Chat(contextlib.AbstractContextManager):
             raise Problem(f'There is no server called "{server}". /servers lists them.')
         [result] = yield from with_logins(
             [functools.partial(ask, self.connections[server], method, params)])
-        if isinstance(result, Failure):
+        if not isinstance(result, dict):
             raise Problem(f"{server}: {result}")
         return result
 
     def read(self, server: str, uri: str) -> Generator[Event, None, None]:
         """Add a resource to the conversation: it goes to the model with the next question."""
         result = yield from self.fetch(server, "resources/read", {"uri": uri})
-        text, _ = as_text(result, self.save)
-        self.notes.append(self.shortened(f"The resource {uri} of {server}:\n{text}"))
+        text, files = as_text(result, self.save)
+        yield from (Note(f"Saved {file}") for file in files)
+        text = self.shortened(f"The resource {uri} of {server}:\n{text}")
+        self.notes.append(text)
         yield Note(f"The model gets {uri} ({len(text)} characters) with your next question.")
 
     def use_prompt(self, server: str, name: str, arguments: dict[str, str]
                    ) -> Generator[Event, None, None]:
         """Ask what a server's prompt says, with some of its arguments. Where one is missing
         that it needs, a Question comes first."""
-        for owner, prompt in self.offers("prompts"):
-            needed = as_list(prompt.get("arguments")) if (owner, prompt.get("name")) == (
-                server, name) else []
+        for _, prompt in self.offers("prompts", server):
+            needed = as_list(prompt.get("arguments")) if prompt.get("name") == name else []
             for one in map(as_dict, needed):
                 if one.get("required") is True and str(one.get("name")) not in arguments:
-                    question = Question(f"{name} needs {one.get('name')}: "
-                                        f"{one.get('description') or ''}")
+                    about = str(one.get("description") or "?")[:500]
+                    question = Question(f"{name} needs {one.get('name')}: {about}")
                     yield question
                     if not question.answer:
                         raise Problem("Nothing was asked.")
@@ -2040,7 +2059,7 @@ class Chat(contextlib.AbstractContextManager):
         for message in map(as_dict, as_list(result.get("messages"))):
             role = "assistant" if message.get("role") == "assistant" else "user"
             text, _ = as_text({"content": [message.get("content")]}, self.save)
-            messages.append({"role": role, "content": text})
+            messages.append({"role": role, "content": self.shortened(text)})
         if not messages:
             raise Problem(f"{server}: its prompt {name} is empty.")
         yield Note(f"{name}: {messages[-1]['content'][:500]}")
@@ -2080,9 +2099,13 @@ def signing_in(config: Path, person: bool, say: Callable[[str], object]) -> Call
 
 def in_turn(messages: list[dict]) -> list[dict]:
     """Some models want questions and answers in turn. So neighbours of one kind become one."""
-    groups = itertools.groupby(messages, key=lambda message: message["role"])
-    return [{"role": role, "content": "\n\n".join(one["content"] for one in group)}
-            for role, group in groups]
+    found: list[dict] = []
+    for one in messages:
+        if found and found[-1]["role"] == one["role"] and len(one) == len(found[-1]) == 2:
+            found[-1] = {**one, "content": f"{found[-1]['content']}\n\n{one['content']}"}
+        else:  # (what has a tool call in it, or a tool's result, stays by itself)
+            found.append(one)
+    return found
 
 
 class TooLong(Problem):
@@ -2538,7 +2561,7 @@ class Screen:
                     self.say("  ".join(f"[{key}] {meaning}" for key, meaning in choices.items()))
                 elif not self.explained:
                     self.explained = True
-                    self.murmur("[Enter takes what is in brackets. Ctrl-D: no answer.]")
+                    self.murmur("[Enter takes what is in brackets. Ctrl-D gives no answer.]")
                 if self.only_answer:  # input() would print its prompt among the answer
                     self.say("> ", end="")
                 with contextlib.suppress(EOFError):
@@ -2574,27 +2597,35 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
 
 def show_resources(chat: Chat, rest: str, screen: Screen) -> None:
     """show the texts that servers offer to read"""
-    for key, address in (("resources", "uri"), ("resourceTemplates", "uriTemplate")):
-        for server, one in chat.offers(key):
-            screen.say(f"  {one_line(f'{server} {one.get(address)}')}: "
-                       f"{one_line(str(one.get('title') or one.get('name') or ''))}")
+    found = [*chat.offers("resources"), *chat.offers("resourceTemplates")]
+    for server, one in found:
+        address = one.get("uri", one.get("uriTemplate"))
+        screen.say(f"  {server} {one_line(str(address))}: "
+                   f"{one_line(str(one.get('title') or one.get('name') or ''))}")
+    if not found:
+        screen.say("  No server offers any.")
 
 
 def read(chat: Chat, rest: str, screen: Screen) -> None:
     """add a text to the conversation: /read SERVER ADDRESS"""
-    server, _, uri = rest.partition(" ")
+    server = next((name for name in chat.servers if rest.startswith(f"{name} ")),
+                  rest.partition(" ")[0])
+    uri = rest.removeprefix(server).strip()
     if not uri:
         raise Problem("Type /read, a server and an address. /resources lists them.")
-    screen.show(chat.read(server, uri.strip()), waiting_for=server)
+    screen.show(chat.read(server, uri), waiting_for=server)
 
 
 def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
     """show the ready-made questions that servers offer"""
-    for server, one in chat.offers("prompts"):
+    found = list(chat.offers("prompts"))
+    for server, one in found:
         words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
                                             map(as_dict, as_list(one.get("arguments"))))]
         screen.say(f"  {one_line(' '.join(map(str, words)))}: "
                    f"{one_line(str(one.get('description') or one.get('title') or ''))}")
+    if not found:
+        screen.say("  No server offers any.")
 
 
 def use_prompt(chat: Chat, rest: str, screen: Screen) -> None:

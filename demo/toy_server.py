@@ -261,8 +261,8 @@ def get_prompt(params: dict, call: Call) -> dict:
     arguments = {"mood": "cheerful", **params.get("arguments", {})}
     if params.get("name") != "postcard" or "town" not in arguments:
         raise RpcError(INVALID_PARAMS, 'There is one prompt, "postcard", and it needs a "town".')
-    words = (f"Write a short postcard from {arguments['town']}. Look up the weather there and "
-             f"mention it. The mood: {arguments['mood']}.")
+    words = (f"What's the weather in {arguments['town']}? Then write a short postcard from there "
+             f"that mentions it, in a {arguments['mood']} mood.")
     return {"messages": [{"role": "user", "content": {"type": "text", "text": words}}]}
 
 
