@@ -17,16 +17,19 @@ from pathlib import Path
 
 import pytest
 from needs import is_missing
+from scripted_model import ScriptedModel, says, wants
 
 from chat import (
     NEWEST,
     OLDER,
+    Chat,
     Failure,
     Job,
     Progress,
     Server,
     as_text,
     ask,
+    finish,
     list_tools,
     shake_hands,
 )
@@ -219,3 +222,36 @@ def test_the_typescript_server_with_everything(everything_entry, connect):
     assert failed and text
     with pytest.raises(Failure):
         ask(connection, "no/such/method")
+
+
+# ── Besides tools ────────────────────────────────────────────────────────────────────────
+
+def read_and_ask(entry: Server, uri: str, prompt: str, **arguments: str):
+    """What a server offers to read and to ask, and what the model then gets of it."""
+    with ScriptedModel(wants(f"{entry.name}__read_resource", {"uri": uri}), says("Read."),
+                       says("Asked.")) as model, Chat(model.llm, {entry.name: entry}) as chat:
+        finish(chat.meet_servers())
+        offers = {key: [one for _, one in chat.offers(key)] for key in (
+            "resources", "resourceTemplates", "prompts")}
+        finish(chat.ask("Read it"))
+        finish(chat.use_prompt(entry.name, prompt, arguments))
+        return offers, [model.was_sent[number]["messages"][-1]["content"] for number in (1, 2)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("version", ["version_1", "version_2"])
+def test_what_else_the_python_sdk_offers(request, version, place):
+    server = entry(place, request.getfixturevalue(version))
+    offers, texts = read_and_ask(server, "sdk://towns/Oslo", "postcard", town="Oslo")
+    assert texts == ["Oslo is a town.", "Write a cheerful postcard from Oslo."]
+    assert [one["uri"] for one in offers["resources"]] == ["sdk://poem"]
+    assert [one["uriTemplate"] for one in offers["resourceTemplates"]] == ["sdk://towns/{town}"]
+    assert [one["required"] for one in offers["prompts"][0]["arguments"]] == [True, False]
+
+
+def test_what_else_the_typescript_server_offers(everything_entry):
+    offers, texts = read_and_ask(everything_entry, "demo://resource/dynamic/text/1",
+                                 "args-prompt", city="Oslo")
+    assert "Resource 1: This is a plaintext resource" in texts[0] and "Oslo" in texts[1]
+    assert {"Dynamic Text Resource"} < {one["name"] for one in offers["resourceTemplates"]}
+    assert offers["resources"] and "args-prompt" in [one["name"] for one in offers["prompts"]]

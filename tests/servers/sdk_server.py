@@ -49,10 +49,26 @@ async def count(to: int, ctx: Context) -> str:
     return f"Counted to {to}."
 
 
+def add_texts(server: FastMCP) -> None:
+    """What there is besides tools: a resource, a template for some, and a prompt."""
+    @server.resource("sdk://poem", title="A poem")
+    def poem() -> str:
+        return "Roses are red."
+
+    @server.resource("sdk://towns/{town}")
+    def town(town: str) -> str:
+        return f"{town} is a town."
+
+    @server.prompt()
+    def postcard(town: str, mood: str = "cheerful") -> str:
+        return f"Write a {mood} postcard from {town}."
+
+
 def make(**options: bool) -> FastMCP:
     server = FastMCP("sdk", **options)
     for function in add, weather, picture, fail, count:
         server.tool()(function)
+    add_texts(server)
     return server
 
 
