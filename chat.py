@@ -1172,16 +1172,17 @@ def ask(connection: Connection, method: str, params: dict | None = None,
         job: "Job | None" = None) -> dict:
     """A request and its result, with all that has to come before it. Raises Failure."""
     job, params = job or Job(), params or {}
-    answers: dict = {}
+    result: dict = {}
     for number in range(MAX_QUESTIONS):
+        answers = answer_new(connection, result, job, number) if result else {}
         try:
             result = ask_once(connection, method, {**params, **answers}, job)
             if result.get("resultType") != "input_required":
                 return result
-            answers = answer_new(connection, result, job, number)
         except Failure as failure:
             if failure.code != OPEN_PAGE_FIRST or not open_pages(connection, failure, job):
                 raise
+            result = {}
     raise Failure("refused", "it asks and asks, and has no result.")
 
 
@@ -1805,7 +1806,9 @@ class Chat(contextlib.AbstractContextManager):
             name: HttpConnection(server, auth_for(server)) if server.url
             else StdioConnection(server)
             for name, server in servers.items() if isinstance(server, Server)}
+        asking = threading.Lock()
         for connection in self.connections.values():
+            connection.asking = asking  # whichever server asks, there is one person
             connection.capabilities = {"elicitation": {"form": {}, "url": {}}} if person else {}
         self.tools: dict[str, Tool] = {}    # by full name
         self.found: dict[str, list[Tool]] = {}      # by server
@@ -2286,7 +2289,7 @@ def answer_new(connection: Connection, result: dict, job: Job, number: int) -> d
     state = {"requestState": result["requestState"]} if "requestState" in result else {}
     asked = as_dict(result.get("inputRequests"))
     if not asked:  # the server just wants a pause
-        job.cancelled.wait(min(0.05 * (number + 1), 0.25))
+        job.cancelled.wait(min(0.05 * number, 0.25))
         return state
     return {"inputResponses": {key: answer(connection, as_dict(asked[key]), job) for key in asked},
             **state}
@@ -2296,8 +2299,9 @@ def open_pages(connection: Connection, failure: Failure, job: Job) -> bool:
     """Servers of 2025-11-25 may fail a call with the error -32042, and want it sent again when
     you have been to some pages: {"elicitations": [{"mode": "url", "url": ...}]}"""
     pages = as_list(as_dict(failure.data).get("elicitations"))
-    asked = [{"method": "elicitation/create", "params": page} for page in pages]
-    return bool(pages) and all(answer(connection, one, job)["action"] == "accept" for one in asked)
+    return bool(pages and connection.capabilities) and all(
+        answer(connection, {"method": "elicitation/create", "params": page}, job)["action"]
+        == "accept" for page in pages)
 
 
 def answer(connection: Connection, asked: dict, job: Job) -> dict:
@@ -2308,14 +2312,23 @@ def answer(connection: Connection, asked: dict, job: Job) -> dict:
         raise Failure("refused", "it wants something of us that we don't do: "
                                  f"{str(asked.get('method'))[:60]}.")
     with connection.asking:
-        if [asked, False] in job.questions or len(job.questions) >= MAX_QUESTIONS:
+        if [params, False] in job.questions or len(job.questions) >= MAX_QUESTIONS:
             raise Failure("refused", "it asks the same again, or without end.")
         kind = {"form": fill_in_form, "url": open_page}.get(str(params.get("mode", "form")))
         if kind is None:
             raise Failure("refused", "it asks in a way that we don't know.")
         reply = kind(connection.server.name, params, job)
-        job.questions.append([asked, reply["action"] == "accept"])
+        job.questions.append([params, reply["action"] == "accept"])
         return reply
+
+
+def decide(job: Job, text: str, choices: dict[str, str]) -> str:
+    """One of the choices. (A wrong key shouldn't undo a form that somebody has filled in.)"""
+    for _ in range(MAX_QUESTIONS):
+        decision = job.ask(Question(text, choices))
+        if decision is None or decision in choices:
+            return decision or "c"
+    return "c"
 
 
 def fill_in_form(server: str, params: dict, job: Job) -> dict:
@@ -2330,9 +2343,10 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
         for name, field_schema in fields.items():
             needed = name in as_list(schema.get("required"))
             optional = "" if needed or name in content else " (optional)"
-            question = f"{before}\n{describe(name, field_schema)}{optional}"
             while True:
-                typed = job.ask(Question(question.strip(), default=shown(content.get(name, ""))))
+                question = f"{before}\n{describe(name, field_schema)}{optional}".strip()
+                typed = job.ask(Question(question, default=shown(content.get(name, ""))))
+                before = ""
                 if typed is None:
                     return {"action": "cancel"}
                 try:
@@ -2342,11 +2356,11 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
                         raise ValueError("It is needed.")
                     break
                 except ValueError as error:
-                    question = f"{error}\n{describe(name, field_schema)}"
-            before = ""
-        summary = "\n".join(f"  {name}: {shown(value)}" for name, value in content.items())
-        decision = job.ask(Question(f"{before}\nSend this to {server}?\n{summary}".strip(), {
-            "y": "yes", "e": "edit", "d": "decline", "c": "cancel"}))
+                    before = str(error)
+        summary = "\n".join(f"  {name}: {shown(content[name])}" for name in fields
+                            if name in content)
+        decision = decide(job, f"{before}\nSend this to {server}?\n{summary}".strip(), {
+            "y": "yes", "e": "edit", "d": "decline", "c": "cancel"})
         if decision == "y":
             return {"action": "accept", "content": content}
         if decision != "e":
@@ -2403,13 +2417,16 @@ def value_of(schema: dict, typed: str) -> Any:
         if isinstance(key, str) and key in KINDS_OF_FIELD and \
                 not re.fullmatch(KINDS_OF_FIELD[key][1], typed):
             raise ValueError(f"It must be {KINDS_OF_FIELD[key][0]}.")
-    values: list = [one.strip() for one in typed.split(",")] if kind == "array" else [typed]
+    values: list = [typed]
+    if kind == "array":
+        values = [one.strip() for one in typed.split(",") if one.strip()]
     if choices:
-        by_name = {key.lower(): value for value, title in choices.items() for key in (title, value)}
-        wrong = [one for one in values if one.lower() not in by_name]
-        if wrong:
-            raise ValueError(f"{wrong[0]} is not one of them.")
-        values = [by_name[one.lower()] for one in values]
+        named = {title: value for value, title in choices.items()} | {it: it for it in choices}
+        named = {key.lower(): value for key, value in named.items()} | named
+        for place, one in enumerate(values):
+            if not {one, one.lower()} & named.keys():
+                raise ValueError(f"{one} is not one of them.")
+            values[place] = named.get(one) or named[one.lower()]
     value: Any = values if kind == "array" else values[0]
     if kind == "boolean":
         return typed[0].lower() in "yt"
@@ -2433,15 +2450,15 @@ def open_page(server: str, params: dict, job: Job) -> dict:
         raise Failure("refused", "it wants us to open an address that isn't a safe one.")
     host = found[1].partition("//")[2]
     strange = "\nThis name may only look like one that you know." if "xn--" in host.lower() else ""
-    decision = job.ask(Question(
-        f"{server} asks you to open a page: {str(params.get('message') or '')[:2000]}\n"
+    decision = decide(
+        job, f"{server} asks you to open a page: {str(params.get('message') or '')[:2000]}\n"
         f"The page is at {host}:\n  {url}{strange}",
-        {"y": "open it", "d": "decline", "c": "cancel"}))
+        {"y": "open it", "d": "decline", "c": "cancel"})
     if decision != "y":
         return {"action": "decline" if decision == "d" else "cancel"}
     words = "Your browser shows it." if open_browser(url) else "Please open it yourself."
-    decision = job.ask(Question(f"{words} When you are done there, go on here.",
-                                {"y": "go on", "c": "cancel"}))
+    decision = decide(job, f"{words} When you are done there, go on here.",
+                      {"y": "go on", "c": "cancel"})
     return {"action": "accept" if decision == "y" else "cancel"}
 
 

@@ -480,7 +480,7 @@ def open_browser(url: str) -> bool:
         return False
     try:
         return webbrowser.open(url)
-    except (webbrowser.Error, OSError):
+    except (webbrowser.Error, OSError, ValueError):  # (ValueError: $BROWSER makes no sense)
         return False
 
 

@@ -146,9 +146,13 @@ VALID = {
 
 
 @pytest.mark.line(21)
-def test_a_wrong_annotation_costs_its_tool_only(http_server, chat_with):
-    chat = chat_with(http_server({"tools/list": offers(INVALID | VALID)}))
-    _, events = happening(chat.meet_servers())
+def test_a_wrong_annotation_costs_its_tool_only(http_server):
+    server = http_server({"tools/list": offers(INVALID | VALID)})
+    chat = Chat(LLM("none", "no-key"), {"s": server.entry(name="s")})
+    with chat:
+        _, events = happening(chat.meet_servers())
+        _, again = happening(chat.look_again())
+    assert not any(isinstance(event, Note) for event in again), "saying it once is enough"
     assert {tool.name for tool in chat.tools.values()} == set(VALID)
     notes = [event.text for event in events if isinstance(event, Note)]
     for name, note in zip(INVALID, notes, strict=True):

@@ -320,4 +320,4 @@ def test_the_commands_in_the_demo(tmp_path):
         assert "very sad" in terminal.ask("/prompt toy-stdio postcard town=Oslo mood='very sad'")
         terminal.type("/prompt toy-http postcard\n")
         assert "postcard needs town: where you are\n" in terminal.wait_for("\n> ")
-        assert "from Lima" in terminal.ask("Lima")
+        assert "weather in Lima?" in terminal.ask("Lima")
