@@ -6,6 +6,7 @@ computer that can't do that skips them and says why; with CI=true, that is a fai
 """
 
 import base64
+import functools
 import json
 import os
 import re
@@ -26,14 +27,17 @@ from chat import (
     Failure,
     Job,
     Progress,
+    Question,
     Server,
     as_text,
     ask,
     finish,
     list_tools,
     shake_hands,
+    together,
 )
 
+ABLE = {"elicitation": {"form": {}, "url": {}}}
 SERVERS = Path(__file__).resolve().parent / "servers"
 EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
 VERSION_1 = ["run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mcp<2"]
@@ -153,7 +157,7 @@ def call(connection, name, **arguments):
 def use(connection):
     """The same visit to each of the SDK's servers."""
     tools = {tool["name"]: tool for tool in list_tools(connection)}
-    assert list(tools) == ["add", "weather", "picture", "fail", "count"]
+    assert list(tools) == ["add", "weather", "picture", "fail", "count", "provision"]
     assert tools["add"]["description"] == "Add two numbers."
     assert tools["add"]["inputSchema"]["required"] == ["a", "b"]
 
@@ -172,35 +176,60 @@ def use(connection):
     return call(connection, "count", to=3)
 
 
+def be_asked(connection):
+    """Call the tool that asks, take the default of its first field, and type the second."""
+    says, heard = ["", "3", "y"], []
+
+    def show(event):
+        if isinstance(event, Question):
+            heard.append(event.text)
+            event.answer = says[len(heard) - 1]
+
+    params = {"name": "provision", "arguments": {}}
+    [result] = finish(together([functools.partial(ask, connection, "tools/call", params)]), show)
+    assert heard == ["sdk asks: Where?\nRegion (eu, us)",
+                     "Copies (a whole number)",
+                     "Send this to sdk?\n  region: eu\n  copies: 3"]
+    assert as_text(result, save)[0] == "Place(region='eu', copies=3)"
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_the_python_sdk_2(version_2, connect, place):
     connection = connect(entry(place, version_2))
+    connection.capabilities = ABLE
     text, _, heard, _ = use(connection)
     assert connection.version == NEWEST and text == "Counted to 3."
     if "JSON" not in place:  # there, nothing can come before the answer
         assert heard and heard[0] == Progress("", 1, 3, "Counted 1")
+    be_asked(connection)
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_python_sdk_2_after_a_handshake(version_2, connect, place):
     connection = connect(entry(place, version_2))
+    connection.capabilities = ABLE
     shake_hands(connection, Job())
     connection.ready = True
     text, _, heard, _ = use(connection)
     assert connection.version == OLDER[0] and text == "Counted to 3."
     if connection.server.url:
         assert bool(connection.session_id) == place.startswith("sessions")
+    if place in ("sessions", "stdio"):  # elsewhere it has no way to ask
+        be_asked(connection)
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_python_sdk_1(version_1, connect, place):
     connection = connect(entry(place, version_1))
+    connection.capabilities = ABLE
     text, _, heard, _ = use(connection)
     assert connection.version == OLDER[0] and text == "Counted to 3."
     if place in ("sessions", "stdio"):
         assert heard and heard[0] == Progress("", 1, 3, "Counted 1")
     if connection.server.url:
         assert bool(connection.session_id) == place.startswith("sessions")
+    if place in ("sessions", "stdio"):  # elsewhere it has no way to ask
+        be_asked(connection)
 
 
 def test_the_typescript_server_with_everything(everything_entry, connect):

@@ -11,12 +11,17 @@ import itertools
 import json
 import socket
 import sys
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 try:  # version 2
     from mcp.server.mcpserver import Context, Image
     from mcp.server.mcpserver import MCPServer as FastMCP
+    from mcp.server.mcpserver.resolve import Elicit, Resolve
 except ImportError:
     from mcp.server.fastmcp import Context, FastMCP, Image
+    Resolve = None
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 
@@ -64,9 +69,27 @@ def add_texts(server: FastMCP) -> None:
         return f"Write a {mood} postcard from {town}."
 
 
+class Place(BaseModel):
+    region: str = Field("eu", json_schema_extra={"enum": ["eu", "us"]})
+    copies: int = 1
+
+
+if Resolve:  # asks in both generations, in the way of each
+    def where() -> Elicit[Place]:
+        return Elicit("Where?", Place)
+
+    def provision(place: Annotated[Place, Resolve(where)]) -> str:
+        """Ask for a place."""
+        return repr(place)
+else:
+    async def provision(ctx: Context) -> str:
+        """Ask for a place."""
+        return repr((await ctx.elicit(message="Where?", schema=Place)).data)
+
+
 def make(**options: bool) -> FastMCP:
     server = FastMCP("sdk", **options)
-    for function in add, weather, picture, fail, count:
+    for function in add, weather, picture, fail, count, provision:
         server.tool()(function)
     add_texts(server)
     return server
