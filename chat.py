@@ -41,17 +41,14 @@ import itertools
 import json
 import logging
 import math
-import mimetypes
 import os
 import queue  # Queue: hands things from one thread to another
 import re
-import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -1944,6 +1941,8 @@ class Chat(contextlib.AbstractContextManager):
 
     def save(self, data: str, mime: str) -> str:
         """Make a file of a picture or a sound, under a name of our own choice."""
+        import mimetypes  # here and below: a start takes less time without what is seldom needed
+        import tempfile
         content = base64.b64decode(data, validate=True)
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=ending or ".bin",
@@ -1953,6 +1952,7 @@ class Chat(contextlib.AbstractContextManager):
 
     @functools.cached_property
     def folder(self) -> str:
+        import tempfile
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
     def close(self) -> None:
@@ -2647,6 +2647,7 @@ def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
 
 def use_prompt(chat: Chat, rest: str, screen: Screen) -> None:
     """ask a ready-made question: /prompt SERVER NAME KEY=VALUE"""
+    import shlex
     try:
         server, name, *words = shlex.split(rest)
         arguments = dict(word.split("=", 1) for word in words)

@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(arguments.get("ms", 0) / 1000)
             result = {"content": [{"type": "text", "text": "x" * arguments.get("size", 5)}]}
         if not is_old:
-            result["resultType"] = "complete"
+            result |= {"resultType": "complete", "ttlMs": 3_600_000}
         headers = {"Mcp-Session-Id": "1"} if method == "initialize" else {}
         self.send({"jsonrpc": "2.0", "id": number, "result": result}, **headers)
 
