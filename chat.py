@@ -1542,8 +1542,14 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
 
     If the person has chosen some of them, you get those."""
     connection.fresh_until = math.inf
+    listed: list[dict] = []
+    try:
+        listed = list_all(connection, "tools/list", "tools", job)
+    except Failure as failure:  # a server need not have tools: it may have other things
+        if failure.code != METHOD_NOT_FOUND or not connection.ready:
+            raise
     found: dict[str, dict] = {}
-    for tool in list_all(connection, "tools/list", "tools", job):
+    for tool in listed:
         name, chosen = tool.get("name"), connection.server.tools
         if isinstance(name, str) and (not chosen or name in chosen):
             found.setdefault(name, tool)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from scripted_model import ScriptedModel, refusal, says, wants
-from scripted_server import HANDSHAKE, SILENCE, error, eventually, new, result
+from scripted_server import HANDSHAKE, SILENCE, Reply, error, eventually, new, result
 from terminal import Terminal
 
 from chat import COMMANDS, NEWEST, Chat, Note, Problem, Question, Screen, Waiting
@@ -103,6 +103,15 @@ def test_what_there_is_is_listed_for_the_model_and_for_you(meet, capsys):
     go(chat.ask("Go"))
     text = chat.tools["s__read_resource"].description  # only the first are in it
     assert f" and {101 - text.count('s://')} more, " in text and len(text) < 2500
+
+
+@pytest.mark.parametrize("old", [None, {"prompts": {}, "resources": {}}])
+def test_a_server_without_tools_has_other_things(meet, old):
+    chat, _, _ = meet({"tools/list": lambda it: Reply(404 if old is None else 200, error(
+        it, -32601))}, old=old)
+    go(chat.ask("Go"))
+    assert list(chat.tools) == ["s__read_resource"]
+    assert list(chat.offers("prompts")) == [("s", CARD)]
 
 
 @pytest.mark.parametrize("answer, told", [
