@@ -1073,35 +1073,35 @@ HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -3202
 def judge(hello: str, answer: dict | Failure) -> str:
     """Which version to speak with a server, by its answer to our first request.
 
-        to server/discover, a result that lists 2026-07-28       2026-07-28
+        to server/discover, a result that lists its versions     the newest that we speak
+        error -32022, which lists them as well                   the newest that we speak
         to any other, a result that has a "resultType"           2026-07-28
         any other result: it ignored what is new in our request  an older one
-        error -32022, which lists the versions that it takes     the newest of them
         error -32601 and HTTP 404: new, but without this method  2026-07-28
         any other error or HTTP status, or no answer             an older one
 
     Raises the Failure where it says nothing about versions.
     """
-    if isinstance(answer, dict):
-        is_new = NEWEST in as_list(answer.get("supportedVersions")) \
-            if hello == "server/discover" else "resultType" in answer
-        return NEWEST if is_new else OLDER[0]
-    if answer.code in (HEADER_MISMATCH, MISSING_CAPABILITY) or answer.status == 429 or \
-            answer.kind in ("unreachable", "cancelled"):
-        raise answer
-    if answer.code == UNSUPPORTED_VERSION:
+    if isinstance(answer, dict) and hello != "server/discover":
+        return NEWEST if "resultType" in answer else OLDER[0]
+    if isinstance(answer, dict) or answer.code == UNSUPPORTED_VERSION:
         offered = offered_in(answer)
         if offered and not {NEWEST, *OLDER} & set(offered):
             raise other_versions(", ".join(offered))
         return NEWEST if NEWEST in offered else OLDER[0]
+    if answer.code in (HEADER_MISMATCH, MISSING_CAPABILITY) or answer.status == 429 or \
+            answer.kind in ("unreachable", "cancelled"):
+        raise answer
     if answer.code == METHOD_NOT_FOUND and answer.status == 404 and hello != "server/discover":
         return NEWEST
     return OLDER[0]
 
 
-def offered_in(failure: Failure) -> list[str]:
-    """The versions in {"code": -32022, "data": {"supported": ["2026-07-28"]}}."""
-    return [str(version)[:40] for version in as_list(as_dict(failure.data).get("supported"))]
+def offered_in(answer: dict | Failure) -> list[str]:
+    """The versions in {"supportedVersions": [...]}, or an error's {"supported": [...]}."""
+    found = answer.get("supportedVersions") if isinstance(answer, dict) else \
+        as_dict(answer.data).get("supported")
+    return [version[:40] for version in as_list(found) if isinstance(version, str)]
 
 
 def other_versions(theirs: str) -> Failure:
@@ -1155,7 +1155,7 @@ def shake_hands(connection: Connection, job: "Job") -> None:
     if not isinstance(result.get("protocolVersion"), str):
         raise Failure("broken", "its answer to initialize names no version of MCP.")
     if result["protocolVersion"] not in OLDER:
-        raise other_versions(str(result.get("protocolVersion"))[:40])
+        raise other_versions(result["protocolVersion"][:40])
     connection.version = result["protocolVersion"]
     connection.offers = as_dict(result.get("capabilities"))
     with contextlib.suppress(Failure):  # some don't take it, and work all the same

@@ -351,6 +351,7 @@ STDIO = {
     "row 1, with others": Program(new({"supportedVersions": [FUTURE, NEWEST, PAST]}), "new"),
     "row 1, no type": Program({"supportedVersions": [NEWEST]}, "new"),
     "row 2": Program(new({"supportedVersions": ["2025-06-18"]}), "old"),
+    "row 2, only others": Program(new({"supportedVersions": [FUTURE]}), f"{FUTURE}.*{NEWEST}"),
     "row 3, {}": Program({}, "old"),
     "row 3, no list": Program(new({"supportedVersions": NEWEST}), "old"),
     "row 3, no texts": Program(new({"supportedVersions": [[NEWEST], {}, None, 3]}), "old"),
