@@ -2356,8 +2356,8 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
                 if typed is None:
                     return {"action": "cancel"}
                 try:
-                    if typed.strip():
-                        content[name] = value_of(field_schema, typed.strip())
+                    if typed := typed.strip() or shown(content.get(name, "")):
+                        content[name] = value_of(field_schema, typed)
                     elif needed and name not in content:
                         raise ValueError("It is needed.")
                     break

@@ -188,6 +188,11 @@ def test_defaults_are_sent_what_has_no_value_is_left_out_and_all_can_be_edited(a
     assert [one.default for one in heard[6:]] == ["eu", "3", "", "yes", ""]
 
 
+def test_a_default_is_checked_like_what_is_typed(asks, connected):
+    server = asks(MRTR, form(it={"type": "integer", "maximum": 5, "default": 10}))
+    assert talk(connected(server), "", "4", "y")[0] == [{"action": "accept", "content": {"it": 4}}]
+
+
 def test_no_field_is_ever_null(asks, connected):
     server = asks(MRTR, form(note=string(default=None)))  # in Python, "str | None = None"
     assert talk(connected(server), "", "y")[0] == [{"action": "accept", "content": {}}]
