@@ -1558,12 +1558,13 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
     return list(found.values())
 
 
-def make_tool(connection: Connection, found: dict, taken: Iterable[str]) -> Tool:
+def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> Tool:
     """From the server's envelope to ours. The schema stays as it is, but for two words that
-    OpenAI insists on."""
-    schema = as_dict(found.get("inputSchema"))
-    return Tool(full_name(connection.server.name, found["name"], taken), found["name"], connection,
-                str(found.get("description") or found.get("title") or ""),
+    OpenAI insists on. A tool keeps its full name for as long as the program runs, for the
+    conversation uses it: `names` has those given so far, by server and tool."""
+    server, name, schema = connection.server.name, found["name"], as_dict(found.get("inputSchema"))
+    return Tool(names.setdefault((server, name), full_name(server, name, names.values())), name,
+                connection, str(found.get("description") or found.get("title") or ""),
                 {**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
                 as_dict(found.get("annotations")))
 
@@ -1580,14 +1581,8 @@ def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
 
 
 def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
-    """The tools of a server. A tool keeps its full name for as long as the program runs, for the
-    conversation uses it: `names` has those given so far, by server and tool."""
-    tools = []
-    for one in found[:MAX_TOOLS + 1]:  # (so it can be seen that they are too many)
-        tool = make_tool(connection, one, names.values())
-        tool.full_name = names.setdefault((connection.server.name, tool.name), tool.full_name)
-        tools.append(tool)
-    return tools
+    """The tools of a server, and at most one too many: so it can be seen that they are."""
+    return [make_tool(connection, one, names) for one in found[:MAX_TOOLS + 1]]
 
 
 def discover(servers: dict[str, Server | Problem], connections: dict[str, Connection],
@@ -1667,9 +1662,9 @@ def explore(connection: Connection, known: dict[str, list[dict]], job: Job
     return found
 
 
-def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: Iterable[str]
+def reading_tool(connection: Connection, found: dict[str, list[dict]], names: dict[tuple, str]
                  ) -> Tool:
-    """The tool with which the model reads a server's resources."""
+    """The tool with which the model reads the resources that explore() has found."""
     known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
              for one in [*found["resources"], *found["resourceTemplates"]]]
     text = "Read one of this server's resources, which are texts and files.\nThere are: "
@@ -1677,9 +1672,10 @@ def reading_tool(connection: Connection, found: dict[str, list[dict]], taken: It
         text += known.pop(0)[:300] + ("; " if known else ".")
     if known:
         text += f"and {len(known)} more, which the person can list with /resources."
-    return Tool(full_name(connection.server.name, "read_resource", taken), "read_resource",
-                connection, text, {"type": "object", "required": ["uri"], "properties": {
-                    "uri": {"type": "string", "description": "its address"}}},
+    server = connection.server.name  # (alone in `names`: it may have a tool of the same name)
+    return Tool(names.setdefault((server,), full_name(server, "read_resource", names.values())),
+                "read_resource", connection, text, {"type": "object", "required": ["uri"],
+                "properties": {"uri": {"type": "string", "description": "its address"}}},
                 {"readOnlyHint": True}, "resources/read")
 
 
@@ -1835,9 +1831,7 @@ class Chat(contextlib.AbstractContextManager):
         for name, extras in list(self.extras.items()):
             connection = self.connections[name]
             if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
-                tool = reading_tool(connection, extras, self.names.values())
-                tool.full_name = self.names.setdefault((name,), tool.full_name)
-                each.append([tool])
+                each.append([reading_tool(connection, extras, self.names)])
         # If they are too many, each server has to do without some.
         in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
         if len(in_turn) > MAX_TOOLS and not self.tools:
