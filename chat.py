@@ -684,8 +684,8 @@ class HttpConnection(Connection):
         self.session_id = ""  # an older server may give one out: its name for our visit
         # Calls can run side by side, and each needs a line to itself. These are free:
         self.lines: list[Line] = []
-        self.listener = Job()
-        self.listens = threading.Event()
+        self.listener = Job()  # hears what an older server says unasked
+        self.listens = threading.Event()  # set when it does, or when there is nothing to hear
         self.listens.set()
 
     def headers_for(self, message: dict) -> dict[str, str]:
@@ -1184,7 +1184,8 @@ def ask(connection: Connection, method: str, params: dict | None = None,
 
 
 def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> dict:
-    repeated = False
+    """ask(), without the questions that a server may answer with (Part 8)."""
+    may_repeat = True
     while True:
         visit = connection.visits
         try:
@@ -1193,12 +1194,12 @@ def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> d
                 visit = connection.visits
             return result or request(connection, method, params, job)
         except Failure as failure:
-            row = next((row for row in AGAIN if row[0](failure)), None)
-            if repeated or row is None or not row[2 if method == "tools/call" else 1] or \
-                    job.cancelled.is_set():
+            first_do = next((first_do for fits, a_list, a_call, first_do in AGAIN if fits(failure)
+                             and (a_call if method == "tools/call" else a_list)), None)
+            if not (may_repeat and first_do) or job.cancelled.is_set():
                 raise
-            row[3](connection, failure, visit, job)
-            repeated = True
+            first_do(connection, failure, visit, job)
+            may_repeat = False
 
 
 def wait_a_while(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
@@ -1221,7 +1222,7 @@ def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") 
 # What may be asked once more. A list always may. A tool may have done its work although we
 # never heard of it: so a call is repeated only where the server has certainly not looked at it.
 #
-#    what has happened                      a list  a call  what to do before
+#    what has happened                      a list  a call  what to do first
 AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
     (lambda it: it.status == 429,            True,  True,   wait_a_while),
     (lambda it: it.kind == "session",        True,  True,   begin_anew),
@@ -1247,7 +1248,7 @@ AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
 
 @dataclass
 class Event:
-    """Something worth showing. Who shows it, and how, is not decided here (see Part 8)."""
+    """Something worth showing. Who shows it, and how, is not decided here (see Part 9)."""
 
     @property
     def json(self) -> str:
@@ -1334,7 +1335,7 @@ class Job(threading.Thread):
                 ) -> Iterator[None]:
         """While the block waits for a server, a thread watches the clock. It ends the waiting
         when the job is cancelled, after `seconds` of silence, and in any case after ten times
-        that. Raises Failure."""
+        that. While `is_paused` (a person is thinking), the clock stands still. Raises Failure."""
         if self.cancelled.is_set():
             raise Failure("cancelled", "stopped.")
         begin = time.monotonic()
@@ -1369,8 +1370,8 @@ class Job(threading.Thread):
             with self.guard:  # from here on, nobody calls stop()
                 over.set()
 
-    def ask(self, question: Question) -> str | None:
-        """Have a person answer, and wait for that. None: they would rather not, or nobody
+    def ask_person(self, question: Question) -> str | None:
+        """Have somebody answer, and wait for that. None: they would rather not, or nobody
         is there. Raises Failure."""
         if not self.is_watched:
             return None
@@ -1833,11 +1834,11 @@ class Chat(contextlib.AbstractContextManager):
             if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
                 each.append([reading_tool(connection, extras, self.names)])
         # If they are too many, each server has to do without some.
-        in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
-        if len(in_turn) > MAX_TOOLS and not self.tools:
+        mixed = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
+        if len(mixed) > MAX_TOOLS and not self.tools:
             yield Note(f"There are more tools than a model takes: it gets {MAX_TOOLS} of them. "
                        'Choose with the setting "tools" of a server.')
-        kept = {tool.full_name for tool in in_turn[:MAX_TOOLS]}
+        kept = {tool.full_name for tool in mixed[:MAX_TOOLS]}
         self.tools = {tool.full_name: tool for tools in each for tool in tools
                       if tool.full_name in kept}
 
@@ -1909,6 +1910,7 @@ class Chat(contextlib.AbstractContextManager):
                 for call, answer in zip(calls, answers, strict=True)]
 
     def is_allowed(self, tool: Tool, arguments: dict) -> Generator[Event, None, bool]:
+        """Ask the person, where the server's setting "confirm" says so."""
         if not tool.must_be_confirmed() or tool.full_name in self.allowed:
             return True
         question = Question(f"{tool.connection.server.name} wants to run {one_line(tool.name)} "
@@ -2004,7 +2006,7 @@ class Chat(contextlib.AbstractContextManager):
                 job.join(max(0, job.began + 1 - time.monotonic()))
         yield from self.choose_tools()
 
-    def offers(self, key: str, server: str = "") -> Iterator[tuple[str, dict]]:
+    def all_of(self, key: str, server: str = "") -> Iterator[tuple[str, dict]]:
         """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
         for name in self.found:
             if self.connections[name].fresh_until <= time.monotonic():
@@ -2046,7 +2048,7 @@ class Chat(contextlib.AbstractContextManager):
                    ) -> Generator[Event, None, None]:
         """Ask what a server's prompt says, with some of its arguments. Where one is missing
         that it needs, a Question comes first."""
-        for _, prompt in self.offers("prompts", server):
+        for _, prompt in self.all_of("prompts", server):
             needed = as_list(prompt.get("arguments")) if prompt.get("name") == name else []
             for one in map(as_dict, needed):
                 if one.get("required") is True and str(one.get("name")) not in arguments:
@@ -2325,13 +2327,14 @@ def answer(connection: Connection, asked: dict, job: Job) -> dict:
 def decide(job: Job, text: str, choices: dict[str, str]) -> str:
     """One of the choices. (A wrong key shouldn't undo a form that somebody has filled in.)"""
     for _ in range(MAX_QUESTIONS):
-        decision = job.ask(Question(text, choices))
+        decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
             return decision or "c"
     return "c"
 
 
 def fill_in_form(server: str, params: dict, job: Job) -> dict:
+    """Ask for each field, then whether to send that. Returns what answer() does."""
     schema = as_dict(params.get("requestedSchema"))
     fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
     if len(fields) > 50:
@@ -2345,7 +2348,7 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
             optional = "" if needed or name in content else " (optional)"
             while True:
                 question = f"{before}\n{describe(name, field_schema)}{optional}".strip()
-                typed = job.ask(Question(question, default=shown(content.get(name, ""))))
+                typed = job.ask_person(Question(question, default=shown(content.get(name, ""))))
                 before = ""
                 if typed is None:
                     return {"action": "cancel"}
@@ -2614,7 +2617,7 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
 
 def show_resources(chat: Chat, rest: str, screen: Screen) -> None:
     """show the texts that servers offer to read"""
-    found = [*chat.offers("resources"), *chat.offers("resourceTemplates")]
+    found = [*chat.all_of("resources"), *chat.all_of("resourceTemplates")]
     for server, one in found:
         address = one.get("uri", one.get("uriTemplate"))
         screen.say(f"  {server} {one_line(str(address))}: "
@@ -2635,7 +2638,7 @@ def read(chat: Chat, rest: str, screen: Screen) -> None:
 
 def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
     """show the ready-made questions that servers offer"""
-    found = list(chat.offers("prompts"))
+    found = list(chat.all_of("prompts"))
     for server, one in found:
         words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
                                             map(as_dict, as_list(one.get("arguments"))))]

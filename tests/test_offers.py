@@ -111,7 +111,7 @@ def test_a_server_without_tools_has_other_things(meet, old):
         it, -32601))}, old=old)
     go(chat.ask("Go"))
     assert list(chat.tools) == ["s__read_resource"]
-    assert list(chat.offers("prompts")) == [("s", CARD)]
+    assert list(chat.all_of("prompts")) == [("s", CARD)]
 
 
 @pytest.mark.parametrize("answer, told", [
@@ -149,7 +149,7 @@ def test_a_silent_server_delays_the_first_question_a_little(meet):
     go(chat.ask("Go"))
     assert time.monotonic() - begin < 5 and "s__read_resource" not in chat.tools
     gate.set()
-    assert list(chat.offers("resources")) == [("s", POEM)]
+    assert list(chat.all_of("resources")) == [("s", POEM)]
     go(chat.ask("And now?"))
     assert "s__read_resource" in chat.tools
 
@@ -168,7 +168,7 @@ def test_and_nothing_else(meet, http_server):
     "server/discover", "prompts/list", "resources/list"])
 def test_one_failure_does_not_disturb_the_rest(meet, http_server, method):
     chat, _, _ = meet({method: lambda it: error(it, -32603)}, good=http_server(script()))
-    prompts = list(chat.offers("prompts"))
+    prompts = list(chat.all_of("prompts"))
     assert ("good", CARD) in prompts and (("s", CARD) in prompts) == (method == "resources/list")
     go(chat.ask("Go"))
     assert {"s__add", "good__add", "good__read_resource"} <= set(chat.tools)
@@ -267,11 +267,11 @@ def test_or_what_else_it_offers(meet, what, before, questions):
          "tools/call": lambda it: iter([CHANGED[what], result(it, {"content": []})])},
         OK, wants("s__add", {}), old={what: {}})
     go(chat.ask("Go"))
-    assert [one for _, one in chat.offers(what)] == before
+    assert [one for _, one in chat.all_of(what)] == before
     server.script[f"{what}/list"] = {what: [CARD, POEM]}
     for question in questions:
         go(chat.ask(question))
-    assert [one for _, one in chat.offers(what)] == [CARD, POEM]
+    assert [one for _, one in chat.all_of(what)] == [CARD, POEM]
 
 
 def test_tools_come_and_go_and_keep_their_full_names(meet):
@@ -313,7 +313,7 @@ def test_a_list_that_fails_leaves_what_was_there(meet, method, features, note):
     before = list(chat.tools)
     server.script[method] = lambda it: error(it, -32603)
     for expected in note, [], []:
-        list(chat.offers("resources"))  # so that nothing is under way
+        list(chat.all_of("resources"))  # so that nothing is under way
         assert [one.text for one in go(chat.ask("Go")) if isinstance(one, Note)] == expected
         assert list(chat.tools) == before
 

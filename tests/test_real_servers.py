@@ -260,7 +260,7 @@ def read_and_ask(entry: Server, uri: str, prompt: str, **arguments: str):
     with ScriptedModel(wants(f"{entry.name}__read_resource", {"uri": uri}), says("Read."),
                        says("Asked.")) as model, Chat(model.llm, {entry.name: entry}) as chat:
         finish(chat.meet_servers())
-        offers = {key: [one for _, one in chat.offers(key)] for key in (
+        offers = {key: [one for _, one in chat.all_of(key)] for key in (
             "resources", "resourceTemplates", "prompts")}
         finish(chat.ask("Read it"))
         finish(chat.use_prompt(entry.name, prompt, arguments))
