@@ -1185,7 +1185,7 @@ def ask(connection: Connection, method: str, params: dict | None = None,
 
 def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> dict:
     """ask(), without the questions that a server may answer with (Part 8)."""
-    may_repeat = True
+    repeated = False
     while True:
         visit = connection.visits
         try:
@@ -1194,12 +1194,12 @@ def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> d
                 visit = connection.visits
             return result or request(connection, method, params, job)
         except Failure as failure:
-            first_do = next((first_do for fits, a_list, a_call, first_do in AGAIN if fits(failure)
-                             and (a_call if method == "tools/call" else a_list)), None)
-            if not (may_repeat and first_do) or job.cancelled.is_set():
+            first_do = next((first_do for fits, reading, calling, first_do in AGAIN if fits(failure)
+                             and (calling if method == "tools/call" else reading)), None)
+            if repeated or first_do is None or job.cancelled.is_set():
                 raise
             first_do(connection, failure, visit, job)
-            may_repeat = False
+            repeated = True
 
 
 def wait_a_while(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
@@ -1219,10 +1219,10 @@ def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") 
     connection.fresh_until = 0  # so that the model hears of it, too, with the next question
 
 
-# What may be asked once more. A list always may. A tool may have done its work although we
+# What may be asked once more. Reading does no harm. But a tool may have done its work although we
 # never heard of it: so a call is repeated only where the server has certainly not looked at it.
 #
-#    what has happened                      a list  a call  what to do first
+#    what has happened                    reading calling   what to do first
 AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
     (lambda it: it.status == 429,            True,  True,   wait_a_while),
     (lambda it: it.kind == "session",        True,  True,   begin_anew),
@@ -1826,26 +1826,10 @@ class Chat(contextlib.AbstractContextManager):
         self.found = yield from discover(self.servers, self.connections, self.names)
         yield from self.choose_tools()
 
-    def choose_tools(self) -> Generator[Event, None, None]:
-        """What of all that there is we offer to the model."""
-        each = [self.found.get(name, []) for name in self.servers]
-        for name, extras in list(self.extras.items()):
-            connection = self.connections[name]
-            if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
-                each.append([reading_tool(connection, extras, self.names)])
-        # If they are too many, each server has to do without some.
-        mixed = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
-        if len(mixed) > MAX_TOOLS and not self.tools:
-            yield Note(f"There are more tools than a model takes: it gets {MAX_TOOLS} of them. "
-                       'Choose with the setting "tools" of a server.')
-        kept = {tool.full_name for tool in mixed[:MAX_TOOLS]}
-        self.tools = {tool.full_name: tool for tools in each for tool in tools
-                      if tool.full_name in kept}
-
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
         """One turn: yields what happens, until the model has said its last word. (A question
         can also be some messages, like those of a server's prompt.)"""
-        yield from self.look_again()
+        yield from self.look_again()  # at the tools, where they may have changed
         asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
         notes = [{"role": "user", "content": note} for note in self.notes]
         messages = in_turn([*self.messages, *notes, *asked])
@@ -1971,7 +1955,24 @@ class Chat(contextlib.AbstractContextManager):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # What servers have besides tools, and tools that change: skip this on a first reading.
+    # What servers have besides tools, and tools that change: on a first reading, skip the rest
+    # of this class.
+
+    def choose_tools(self) -> Generator[Event, None, None]:
+        """Fill self.tools: what of all that there is the model gets."""
+        each = [self.found.get(name, []) for name in self.servers]
+        for name, extras in list(self.extras.items()):
+            connection = self.connections[name]
+            if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
+                each.append([reading_tool(connection, extras, self.names)])
+        # If they are too many, each server has to do without some.
+        mixed = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
+        if len(mixed) > MAX_TOOLS and not self.tools:
+            yield Note(f"There are more tools than a model takes: it gets {MAX_TOOLS} of them. "
+                       'Choose with the setting "tools" of a server.')
+        kept = {tool.full_name for tool in mixed[:MAX_TOOLS]}
+        self.tools = {tool.full_name: tool for tools in each for tool in tools
+                      if tool.full_name in kept}
 
     def look_around(self, after: float = 0) -> None:
         """Begin to ask what the servers have besides tools, `after` some seconds. Nobody waits
@@ -2071,39 +2072,8 @@ class Chat(contextlib.AbstractContextManager):
         yield from self.ask(messages)
 
 
-@contextlib.contextmanager
-def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
-              ) -> Iterator[Chat]:
-    """A chat for a program of your own:
-
-        with open_chat("mcp_servers.json") as chat:
-            for event in chat.ask("How was my night?"):
-                print(event.json)
-
-    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
-    """
-    read_env()
-    path = find(config)
-    auth_for = signing_in(path, False, lambda text: None)
-    with Chat(llm or openai_from_env(), load_servers(path), "", auth_for, person) as chat:
-        finish(chat.meet_servers())
-        yield chat
-
-
-def token_store(config: Path, say: Callable[[str], object]) -> TokenStore:
-    return TokenStore(config.resolve().with_name(".mcp_tokens.json"), say)
-
-
-def signing_in(config: Path, person: bool, say: Callable[[str], object]) -> Callable:
-    """What makes the `auth` of a server's connection. With no `person` there, nobody can sign
-    in; but where somebody has done so before, that is remembered beside the configuration."""
-    store = token_store(config, say)
-    return lambda server: add_nothing if server.auth_type != "oauth" else OAuth(
-        server.name, server.url, server.oauth, store, person=person, say=say)
-
-
 def in_turn(messages: list[dict]) -> list[dict]:
-    """Some models want questions and answers in turn. So neighbours of one kind become one."""
+    """Some models want questions and answers in turn. So neighbours of one role become one."""
     found: list[dict] = []
     for one in messages:
         if found and found[-1]["role"] == one["role"] and len(one) == len(found[-1]) == 2:
@@ -2169,6 +2139,8 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
     return {"role": "assistant", "content": "".join(words),
             **({"tool_calls": whole} if whole else {})}
 
+
+# The pieces of a reply, and what can go wrong with it: skip this on a first reading.
 
 def bytes_of(response: Any) -> Iterator[bytes]:
     try:
@@ -2751,6 +2723,25 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
     talk(chat, screen)
 
 
+@contextlib.contextmanager
+def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
+              ) -> Iterator[Chat]:
+    """A chat for a program of your own:
+
+        with open_chat("mcp_servers.json") as chat:
+            for event in chat.ask("How was my night?"):
+                print(event.json)
+
+    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
+    """
+    read_env()
+    path = find(config)
+    auth_for = signing_in(path, False, lambda text: None)
+    with Chat(llm or openai_from_env(), load_servers(path), "", auth_for, person) as chat:
+        finish(chat.meet_servers())
+        yield chat
+
+
 def openai_from_env() -> LLM:
     key, url = os.getenv("OPENAI_API_KEY"), os.getenv("OPENAI_BASE_URL")
     if not key and not url:
@@ -2823,6 +2814,18 @@ def chat_for(options: argparse.Namespace, make_llm: Callable[[], LLM], screen: S
     return Chat(make_llm(), load_servers(path) if options.config or path.exists() else {},
                 options.system_prompt or os.getenv("SYSTEM_PROMPT", ""),
                 signing_in(path, sys.stdin.isatty(), screen.say), sys.stdin.isatty())
+
+
+def token_store(config: Path, say: Callable[[str], object]) -> TokenStore:
+    return TokenStore(config.resolve().with_name(".mcp_tokens.json"), say)
+
+
+def signing_in(config: Path, person: bool, say: Callable[[str], object]) -> Callable:
+    """What makes the `auth` of a server's connection. With no `person` there, nobody can sign
+    in; but where somebody has done so before, that is remembered beside the configuration."""
+    store = token_store(config, say)
+    return lambda server: add_nothing if server.auth_type != "oauth" else OAuth(
+        server.name, server.url, server.oauth, store, person=person, say=say)
 
 
 def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
