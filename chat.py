@@ -1543,17 +1543,15 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
 
     If the person has chosen some of them, you get those."""
     connection.fresh_until = math.inf
-    listed: list[dict] = []
+    found: dict[str, dict] = {}
     try:
-        listed = list_all(connection, "tools/list", "tools", job)
-    except Failure as failure:  # a server need not have tools: it may have other things
+        for tool in list_all(connection, "tools/list", "tools", job):
+            name, chosen = tool.get("name"), connection.server.tools
+            if isinstance(name, str) and (not chosen or name in chosen):
+                found.setdefault(name, tool)
+    except Failure as failure:  # some servers have no tools, but other things
         if failure.code != METHOD_NOT_FOUND or not connection.ready:
             raise
-    found: dict[str, dict] = {}
-    for tool in listed:
-        name, chosen = tool.get("name"), connection.server.tools
-        if isinstance(name, str) and (not chosen or name in chosen):
-            found.setdefault(name, tool)
     if connection.is_new and connection.mirrored is not None:
         look_for_headers(connection, found, job or Job())
     return list(found.values())
@@ -1955,8 +1953,7 @@ class Chat(contextlib.AbstractContextManager):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # What servers have besides tools, and tools that change: on a first reading, skip the rest
-    # of this class.
+    # What servers have besides tools, and tools that change: skip the rest of this class.
 
     def choose_tools(self) -> Generator[Event, None, None]:
         """Fill self.tools: what of all that there is the model gets."""
@@ -2459,7 +2456,7 @@ def clean(text: object) -> str:
     return ESCAPES.sub("", str(text)).translate(UNSEEN)
 
 
-def one_line(text: str) -> str:
+def one_line(text: object) -> str:
     """A name or a reason, where only one line of it may be shown."""
     return clean(text).strip().partition("\n")[0][:200]
 
@@ -2589,13 +2586,10 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
 
 def show_resources(chat: Chat, rest: str, screen: Screen) -> None:
     """show the texts that servers offer to read"""
-    found = [*chat.all_of("resources"), *chat.all_of("resourceTemplates")]
-    for server, one in found:
-        address = one.get("uri", one.get("uriTemplate"))
-        screen.say(f"  {server} {one_line(str(address))}: "
-                   f"{one_line(str(one.get('title') or one.get('name') or ''))}")
-    if not found:
-        screen.say("  No server offers any.")
+    lines = [f"  {server} {one_line(one.get('uri', one.get('uriTemplate')))}: "
+             f"{one_line(one.get('title') or one.get('name') or '')}"
+             for key in ("resources", "resourceTemplates") for server, one in chat.all_of(key)]
+    screen.say("\n".join(lines) or "  No server offers any.")
 
 
 def read(chat: Chat, rest: str, screen: Screen) -> None:
@@ -2610,14 +2604,13 @@ def read(chat: Chat, rest: str, screen: Screen) -> None:
 
 def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
     """show the ready-made questions that servers offer"""
-    found = list(chat.all_of("prompts"))
-    for server, one in found:
+    lines = []
+    for server, one in chat.all_of("prompts"):
         words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
                                             map(as_dict, as_list(one.get("arguments"))))]
-        screen.say(f"  {one_line(' '.join(map(str, words)))}: "
-                   f"{one_line(str(one.get('description') or one.get('title') or ''))}")
-    if not found:
-        screen.say("  No server offers any.")
+        lines.append(f"  {one_line(' '.join(map(str, words)))}: "
+                     f"{one_line(one.get('description') or one.get('title') or '')}")
+    screen.say("\n".join(lines) or "  No server offers any.")
 
 
 def use_prompt(chat: Chat, rest: str, screen: Screen) -> None:
