@@ -308,8 +308,8 @@ class Connection:
 
     probe = ""      # a method to say hello with; "": we just ask what we want to know
     version = ""    # of MCP, as soon as Part 4 has agreed on one
-    ready = False   # whether Part 4 is through, so that we may ask for things
-    visits = 0      # how often Part 4 has been through
+    ready = False   # whether Part 4 has said hello, so that we may ask for things
+    visits = 0      # how often it has
     fresh_until = 0.0         # time.monotonic() from which on the server's lists may have changed
     capabilities: dict = {}   # what we can do for the server, and
     offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
@@ -1808,19 +1808,19 @@ class Chat(contextlib.AbstractContextManager):
         for connection in self.connections.values():
             connection.asking = asking  # whichever server asks, there is one person
             connection.capabilities = {"elicitation": {"form": {}, "url": {}}} if person else {}
-        self.tools: dict[str, Tool] = {}    # by full name
-        self.found: dict[str, list[Tool]] = {}      # by server
-        self.names: dict[tuple, str] = {}           # by server and tool: the full name
+        self.tools: dict[str, Tool] = {}    # by full name: those that the model gets
+        self.found: dict[str, list[Tool]] = {}  # by server: those that it has
+        self.names: dict[tuple, str] = {}   # by server and tool: the full name
         self.extras: dict[str, dict[str, list[dict]]] = {}  # by server: what explore() has found
-        self.explorers: dict[str, Job] = {}         # by server: the job that does so
-        self.messages: list[dict] = []
+        self.explorers: dict[str, Job] = {}  # by server: the job that does so
+        self.messages: list[dict] = []      # the conversation
         self.notes: list[str] = []          # texts that go to the model with the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
         self.max_chars = number_from_env("MAX_RESULT_CHARS", 50_000)
 
     def meet_servers(self) -> Generator[Event, None, None]:
-        """Ask all servers for their tools."""
-        Job(work=lambda job: job.cancelled.wait(0.1) or self.llm.client).start()
+        """Ask all servers for their tools. Yields what comes of it."""
+        Job(work=lambda job: job.cancelled.wait(0.1) or self.llm.client).start()  # see there
         self.found = yield from discover(self.servers, self.connections, self.names)
         yield from self.choose_tools()
 
@@ -1907,7 +1907,7 @@ class Chat(contextlib.AbstractContextManager):
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.tool = tool.name
         try:
-            result = ask(tool.connection, tool.method, {"uri": arguments.get("uri")}
+            result = ask(tool.connection, tool.method, {"uri": str(arguments.get("uri", ""))}
                          if tool.method == "resources/read" else
                          {"name": tool.name, "arguments": arguments}, job)
             text, files = as_text(result, self.save)
