@@ -1687,8 +1687,8 @@ def look_for_headers(connection: Connection, found: dict[str, dict], job: Job) -
             connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
         except ValueError as error:
             del found[name]
-            if name not in connection.mirrored:  # it's enough to say so once
-                connection.mirrored[name] = {}
+            if connection.mirrored.get(name, {}) is not None:  # it's enough to say so once
+                connection.mirrored[name] = None
                 job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: its "
                                 f"x-mcp-header {error}."))
 
@@ -1731,10 +1731,10 @@ def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def mirrored_headers(mirrored: dict[str, dict], params: dict) -> dict[str, str]:
+def mirrored_headers(mirrored: dict[str, dict | None], params: dict) -> dict[str, str]:
     """{"Mcp-Param-Region": "eu"}, for a call with {"to": {"region": "eu"}}."""
     headers = {}
-    for header, path in mirrored.get(params.get("name", ""), {}).items():
+    for header, path in (mirrored.get(params.get("name", "")) or {}).items():
         value: Any = params.get("arguments")
         for name in path:
             value = as_dict(value).get(name)

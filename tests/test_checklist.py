@@ -160,6 +160,15 @@ def test_a_wrong_annotation_costs_its_tool_only(http_server):
 
 
 @pytest.mark.line(21)
+def test_a_tool_that_becomes_invalid_is_left_out_and_said(http_server, chat_with):
+    lists = [offers({"do": having(a=mirrored("A"))}), offers({"do": having(a=mirrored(""))})]
+    chat = chat_with(http_server({"tools/list": lists}))
+    assert chat.tools
+    _, events = happening(chat.look_again())
+    assert not chat.tools and [one for one in events if isinstance(one, Note) and "do" in one.text]
+
+
+@pytest.mark.line(21)
 @pytest.mark.parametrize("kind", ["old", "stdio"])
 def test_where_there_are_no_such_headers_all_tools_stay(http_server, stdio_server, chat_with, kind):
     script = {"server/discover": new({"supportedVersions": [NEWEST]}),
