@@ -2294,7 +2294,7 @@ def answer(connection: Connection, asked: dict, job: Job) -> dict:
 
 
 def decide(job: Job, text: str, choices: dict[str, str]) -> str:
-    """One of the choices. (A wrong key shouldn't undo a form that somebody has filled in.)"""
+    """The key of a choice; "c" if none is made. (A wrong key shouldn't undo a filled-in form.)"""
     for _ in range(MAX_QUESTIONS):
         decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
@@ -2695,7 +2695,7 @@ def talk(chat: Chat, screen: Screen) -> None:
 # ── Part 10: The whole program ───────────────────────────────────────────────────────────
 
 def main(chat: Chat, question: str, screen: Screen) -> None:
-    """The whole program, in the order of the parts above."""
+    """Meet the servers, then answer one question, or talk."""
     screen.say(f"{chat.llm.title} - Discovering tools...")
     screen.show(chat.meet_servers(), waiting_for="the servers")
     screen.say()
@@ -2736,6 +2736,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
 
 
 def openai_from_env() -> LLM:
+    """The model that .env names. Raises Problem."""
     key, url = os.getenv("OPENAI_API_KEY"), os.getenv("OPENAI_BASE_URL")
     if not key and not url:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
