@@ -310,7 +310,6 @@ class Connection:
     version = ""    # of MCP, as soon as Part 4 has agreed on one
     ready = False   # whether Part 4 has said hello, so that we may ask for things
     visits = 0      # how often it has
-    fresh_until = 0.0         # time.monotonic() from which on the server's lists may have changed
     capabilities: dict = {}   # what we can do for the server, and
     offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
     mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6)
@@ -321,6 +320,8 @@ class Connection:
         self.greeting = threading.Lock()   # one thread says hello, the others wait for it
         self.asking = threading.Lock()     # held while a person answers a question of the server
         self.jobs: list[Job] = []          # those that wait for the server now
+        # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
+        self.fresh_until: dict[str, float] = {}
 
     @property
     def is_new(self) -> bool:
@@ -346,7 +347,7 @@ class Connection:
         asks. (A new server may not ask like that, so it gets no answer.)"""
         if "id" not in incoming:
             if str(incoming["method"]).endswith("/list_changed"):
-                self.fresh_until = 0
+                self.fresh_until.clear()
         elif not self.is_new:
             if incoming["method"] == "elicitation/create" and self.capabilities:
                 # A person takes a while. Meanwhile, we go on to read what comes.
@@ -1211,12 +1212,12 @@ def begin_anew(connection: Connection, failure: Failure, visit: int, job: "Job")
     with connection.greeting:
         if connection.visits == visit:
             connection.ready = False
-            connection.fresh_until = 0
+            connection.fresh_until.clear()
 
 
 def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
     list_tools(connection, job)
-    connection.fresh_until = 0  # so that the model hears of it, too, with the next question
+    connection.fresh_until.clear()  # so that the model hears of it, too, with the next question
 
 
 # What may be asked once more. Reading does no harm. But a tool may have done its work although we
@@ -1516,6 +1517,8 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
     params: dict = {}
     seen: set[str] = set()
     size, end = 0, time.monotonic() + 2 * connection.server.timeout
+    until = connection.fresh_until
+    until[key] = math.inf
     while True:
         began = time.monotonic()
         page = ask(connection, method, params, job)
@@ -1523,7 +1526,7 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         if connection.is_new:  # a new server says for how long (in ms) its list stays as it is
             lasts = page.get("ttlMs")
             lasts = min(lasts / 1000, 86400) if is_number(lasts) and lasts > 0 else 0
-            connection.fresh_until = min(connection.fresh_until, began + lasts)
+            until[key] = min(until.get(key, 0), began + lasts)  # (0: it has just changed again)
         # A long list comes in pages, and this is the bookmark. ("" is one too.)
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or cursor in seen:
@@ -1533,7 +1536,7 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         if len(seen) >= MAX_PAGES or size > MAX_BYTES or time.monotonic() > end:
             (job or Job()).report(Note(f"{connection.server.name} has {key} without end. After "
                                        f"{len(seen)} pages, the rest is left out."))
-            connection.fresh_until = time.monotonic() + 600  # once was enough for a while
+            until[key] = time.monotonic() + 600  # once was enough for a while
             return found
         params = {"cursor": cursor}
 
@@ -1542,7 +1545,6 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
     """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]
 
     If the person has chosen some of them, you get those."""
-    connection.fresh_until = math.inf
     found: dict[str, dict] = {}
     try:
         for tool in list_all(connection, "tools/list", "tools", job):
@@ -1643,20 +1645,24 @@ def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[st
 
 # What a server has besides tools, and what it wants in headers: skip this on a first reading.
 
+OTHER_LISTS = {"resources": "resources/list", "resourceTemplates": "resources/templates/list",
+               "prompts": "prompts/list"}
+
+
 def explore(connection: Connection, known: dict[str, list[dict]], job: Job
             ) -> dict[str, list[dict]]:
     """What a server has besides tools: {"resources": [{"uri": ...}], "resourceTemplates":
     [{"uriTemplate": ...}], "prompts": [{"name": ...}]}. What it can't list stays as known."""
-    found = {"resources": [], "resourceTemplates": [], "prompts": [], **known}
+    found = {**dict.fromkeys(OTHER_LISTS, []), **known}
     failures = contextlib.suppress(Failure, LoginNeeded)
     with failures:
         if connection.is_new and not connection.offers:  # (others have said so at the hello)
             about = ask(connection, "server/discover", {}, job)
             connection.offers = as_dict(about.get("capabilities"))
-    for method, key in (("resources/list", "resources"), ("prompts/list", "prompts"),
-                        ("resources/templates/list", "resourceTemplates")):
-        with failures:
-            if method.partition("/")[0] in connection.offers:
+    for key, method in OTHER_LISTS.items():
+        connection.fresh_until[key] = math.inf
+        if method.partition("/")[0] in connection.offers:
+            with failures:
                 found[key] = list_all(connection, method, key, job)
     return found
 
@@ -1980,24 +1986,27 @@ class Chat(contextlib.AbstractContextManager):
             self.extras[name] = explore(self.connections[name], known, job)
 
         for name in self.found:
-            if name not in self.explorers:
+            before = self.explorers.get(name)
+            if before is None or not before.is_alive() and self.is_stale(name, *OTHER_LISTS):
                 job = Job(work=functools.partial(work, name))
                 job.start()
                 self.explorers[name] = job  # (not sooner: who waits for it needs it to run)
 
+    def is_stale(self, name: str, *lists: str) -> bool:
+        until = self.connections[name].fresh_until
+        return any(until.get(one, 0) <= time.monotonic() for one in lists)
+
     def look_again(self) -> Generator[Event, None, None]:
         """Before a question: ask for the tools again where they may have changed."""
-        stale = [name for name in self.found
-                 if self.connections[name].fresh_until <= time.monotonic()]
+        stale = [name for name in self.found if self.is_stale(name, "tools")]
         answers = yield from with_logins(
             [functools.partial(list_tools, self.connections[name]) for name in stale])
         for name, answer in zip(stale, answers, strict=True):
             if isinstance(answer, list):
                 self.found[name] = make_tools(self.connections[name], answer, self.names)
-                self.forget_job(name)
             else:
                 yield Note(f"{name} can't list its tools again: {answer}")
-                self.connections[name].fresh_until = time.monotonic() + 600
+                self.connections[name].fresh_until["tools"] = time.monotonic() + 600
         self.look_around()
         for name, job in self.explorers.items():
             if name not in self.extras:
@@ -2006,22 +2015,12 @@ class Chat(contextlib.AbstractContextManager):
 
     def all_of(self, key: str, server: str = "") -> Iterator[tuple[str, dict]]:
         """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
-        for name in self.found:
-            if self.connections[name].fresh_until <= time.monotonic():
-                self.forget_job(name)
         self.look_around()
         for name, job in self.explorers.items():
             if server in ("", name):
                 job.join(max(0, job.began + HELLO_SECONDS - time.monotonic()))
                 for one in self.extras.get(name, {}).get(key, []):
                     yield name, one
-
-    def forget_job(self, name: str) -> None:
-        """Have a server explored again, if it has anything besides tools."""
-        job = self.explorers.get(name)
-        if job and not job.is_alive() and {"resources", "prompts"} & set(
-                self.connections[name].offers):
-            del self.explorers[name]
 
     def fetch(self, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
         """Ask one server for something that isn't a tool. Raises Problem."""

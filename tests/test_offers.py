@@ -251,7 +251,7 @@ def test_an_old_server_tells_us_that_its_tools_have_changed(meet, stdio_server, 
     so_far = len(server.saw("tools/list"))
     now.set()
     go(chat.ask("Call it"))
-    eventually(lambda: chat.connections["s"].fresh_until == 0)
+    eventually(lambda: chat.connections["s"].fresh_until == {})
     assert server.saw("tools/call") and len(server.saw("tools/list")) == so_far
     for question in "And now?", "And now?":
         go(chat.ask(question))
