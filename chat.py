@@ -2764,6 +2764,8 @@ def number_from_env(name: str, default: int) -> int:
     return int(text)
 
 
+# The command line, and how it all ends: skip this on a first reading.
+
 def options_from(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     """What was asked for on the command line, with `question` "" for a conversation."""
     parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.")

@@ -330,3 +330,11 @@ def test_the_commands_in_the_demo(tmp_path):
         terminal.type("/prompt toy-http postcard\n")
         assert "postcard needs town: where you are\n" in terminal.wait_for("\n> ")
         assert "weather in Lima?" in terminal.ask("Lima")
+
+
+def test_each_list_has_a_clock_of_its_own(meet):
+    chat, _, server = meet({"resources/list": new({"resources": [POEM], "ttlMs": 0})})
+    for _ in range(3):
+        go(chat.ask("Go"))
+        chat.explorers["s"].join(20)
+    assert (len(asked(server, "tools/list")), len(asked(server, "resources/list"))) == (1, 3)
