@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 if os.name != "posix":
@@ -34,6 +34,7 @@ import termios
 TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
 
+import slow_server  # noqa: E402
 from terminal import environment, programs  # noqa: E402
 
 # ── The floors ───────────────────────────────────────────────────────────────────────────
@@ -346,17 +347,6 @@ def pieces(bench: Bench) -> None:
                 f"{ours / number * 1e6:.0f} µs each", "the same for each")
 
 
-@contextlib.contextmanager
-def slow_server() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, str(TESTS / "slow_server.py")], text=True,
-                          stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="How fast chat.py is.")
     parser.add_argument("--quick", action="store_true", help="fewer runs")
@@ -365,7 +355,7 @@ def main() -> None:
     begin = time.monotonic()
     row("what", "ours", "floor", "compared", "goal")
     print("|" + "|".join("-" * width for width in (46, 14, 14, 18, 28)) + "|")
-    with slow_server() as address, tempfile.TemporaryDirectory() as folder:
+    with slow_server.running("slow_server.py") as address, tempfile.TemporaryDirectory() as folder:
         bench = Bench(address, Path(folder), 0.3 if options.quick else 1)
         for name in options.only or PARTS:
             PARTS[name](bench)

@@ -12,12 +12,16 @@
                                   [1.234, "tools/call"], ...]}
 """
 
+import contextlib
 import json
 import socketserver
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 TOOLS = [{"name": "wait", "description": "Wait so many milliseconds.",
           "inputSchema": {"type": "object", "properties": {"ms": {"type": "integer"}}}},
@@ -138,6 +142,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_lump(self, lump: str) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(lump), lump.encode()))
+
+
+@contextlib.contextmanager
+def running(*words: str) -> Iterator[str]:
+    """Start a program beside this one, which prints its address; yield that."""
+    with subprocess.Popen([sys.executable, *words], cwd=Path(__file__).parent, text=True,
+                          stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 if __name__ == "__main__":

@@ -9,15 +9,12 @@ the server hangs up (the program ends, and is started again). Prints a table of 
 has; where that is more at the end than near the beginning, the exit status is 1.
 """
 
-import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import requests
@@ -91,17 +88,6 @@ def program() -> None:
                          {"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 
 
-@contextlib.contextmanager
-def other_side() -> Iterator[str]:
-    with subprocess.Popen([sys.executable, __file__, "serve"], text=True,
-                          stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
 def measure(address: str) -> dict[str, float]:
     news = requests.get(f"{address}/news").json()
     files = [os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd")
@@ -114,7 +100,8 @@ def measure(address: str) -> dict[str, float]:
 
 def soak(questions: int) -> list[dict[str, float]]:
     rows = []
-    with other_side() as address, Chat(LLM("m", "no-key", f"{address}/v1"), {
+    with slow_server.running("soak.py", "serve") as address, \
+            Chat(LLM("m", "no-key", f"{address}/v1"), {
             "new": Server("new", f"{address}/new/0/mcp"),
             "old": Server("old", f"{address}/old/0/mcp"),
             "program": Server("program", command="python", args=[__file__, "program"],
