@@ -319,6 +319,7 @@ class Connection:
         self.ids = itertools.count(1)      # a new number for each request
         self.greeting = threading.Lock()   # one thread says hello, the others wait for it
         self.asking = threading.Lock()     # held while a person answers a question of the server
+        self.questions = threading.Semaphore(MAX_QUESTIONS)  # how many more may wait
         self.jobs: list[Job] = []          # those that wait for the server now
         # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
         self.fresh_until: dict[str, float] = {}
@@ -349,11 +350,12 @@ class Connection:
             if str(incoming["method"]).endswith("/list_changed"):
                 self.fresh_until.clear()
         elif not self.is_new:
-            if incoming["method"] == "elicitation/create" and self.capabilities:
+            if incoming["method"] == "elicitation/create" and self.capabilities and \
+                    self.questions.acquire(blocking=False):
                 # A person takes a while. Meanwhile, we go on to read what comes.
-                in_background(answer_old, self, incoming)
+                in_background(answer_old, self, incoming, self.visits)
             else:
-                with contextlib.suppress(Failure):
+                with contextlib.suppress(Failure, LoginNeeded):
                     deliver(self, reply_to(incoming))
 
     def close(self) -> None:
@@ -392,7 +394,7 @@ def request(connection: Connection, method: str, params: dict | None = None,
         # A server that is still at work for us should know that nobody waits for it any more.
         if failure.kind in ("cancelled", "timeout") and \
                 method not in ("initialize", connection.probe):
-            with contextlib.suppress(Failure):
+            with contextlib.suppress(Failure, LoginNeeded):
                 notify(connection, "notifications/cancelled", {"requestId": number})
         raise
     finally:
@@ -512,11 +514,13 @@ def trace(arrow: str, name: str, message: object, http: str = "",
     if not wire.isEnabledFor(logging.DEBUG):
         return
     lines = [http] if http else []
-    lines += [f"{key}: {value if key.lower() in HARMLESS else '***'}" for key, value in headers]
+    lines += [f"{key}: {without_secrets(value) if '://' in value else value}"
+              if key.lower() in HARMLESS else f"{key}: ***" for key, value in headers]
     if message:
         text = json.dumps(message, indent=2, ensure_ascii=False)
         text = re.sub(r'("requestState": )".*"', r'\1"***"', text)
-        text = re.sub(r'(?<="url": ")[^"]*', lambda found: without_secrets(found[0]), text)
+        text = re.sub(r'(?<="ur[il]": ")(?:[^"\\]|\\.)*',
+                      lambda found: without_secrets(found[0]), text)
         lines += text.split("\n")
     if len(lines) > 200:
         lines[200:] = [f"... and {len(lines) - 200} more lines"]
@@ -687,6 +691,7 @@ class HttpConnection(Connection):
         self.lines: list[Line] = []
         self.listener = Job()  # hears what an older server says unasked
         self.listens = threading.Event()  # set when it does, or when there is nothing to hear
+        self.closed = False
         self.listens.set()
 
     def headers_for(self, message: dict) -> dict[str, str]:
@@ -723,17 +728,20 @@ class HttpConnection(Connection):
                 if (yield from self.exchange(verb, message, job, last)):
                     return
             except Failure as failure:
-                if failure.kind not in ("broken", "status", "session") or not last.get("id"):
+                if failure.kind not in ("broken", "status", "session") or \
+                        not last.get("id") and (message or failure.kind != "broken"):
                     raise
             # An older server may hang up before it has answered. The rest can be fetched by
             # who knows the id of its last event, after a moment that it may have told us.
-            if self.is_new or message and not last.get("id"):
+            if self.is_new or message and not (
+                    last.get("id") and {"id", "method"} <= set(message)):
                 return
             went_on = last.get("id") != before or time.monotonic() > began + 10
             fruitless = 0 if went_on else fruitless + 1
             stopped = threading.Event()
             job.stop = stopped.set
-            if stopped.wait(int(last.get("retry", 1000)) / 1000) or job.cancelled.is_set():
+            if stopped.wait(max(50, int(last.get("retry", 1000))) / 1000) or \
+                    job.late or job.cancelled.is_set():
                 return
             verb = "GET"
 
@@ -762,11 +770,13 @@ class HttpConnection(Connection):
                     allow_redirects=False)
                 here = new_place(url, response)
                 if here is None:
-                    self.url = url
+                    if verb == "POST":  # (a GET may be led to a page for people)
+                        self.url = url
                     break
                 response.close()
             if verb == "GET":
-                self.listens.set()
+                if job is self.listener:
+                    self.listens.set()
                 if job.cancelled.is_set():
                     return False
             for incoming in self.messages_of(response, message, last):
@@ -784,12 +794,14 @@ class HttpConnection(Connection):
             free = failure.kind == "refused" and line.can_be_used_again(response)
             raise
         except LoginNeeded:
-            raise
+            if not last.get("id"):  # else our call is at work there, and must not be made again
+                raise
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError,
                 OAuthError) as error:
             raise self.failure(error) from None
         finally:
-            if free:
+            # (Some servers have one line only. So none is kept that we may not need again.)
+            if free and verb == "POST":
                 self.lines.append(line)
             else:
                 line.session.close()
@@ -798,19 +810,21 @@ class HttpConnection(Connection):
     def listen(self) -> None:
         """Open a stream on which an older server may send what belongs to no request."""
         def work(job: Job) -> None:
-            with contextlib.suppress(Failure, LoginNeeded):  # many servers don't have one
-                for _ in self.send({}, job):
+            with contextlib.suppress(Failure, LoginNeeded), job.waiting(math.inf):
+                for _ in self.send({}, job):  # (many servers don't have one)
                     pass
-            self.listens.set()
+            if job is self.listener:
+                self.listens.set()
 
         self.stop_listening()
         self.listens.clear()
         self.listener = Job(work=work)
+        if self.closed:
+            self.stop_listening()
         self.listener.start()
 
     def stop_listening(self) -> None:
         self.listener.cancelled.set()
-        self.listener.stop()
 
     def messages_of(self, response: requests.Response, message: dict, last: dict[str, str]
                     ) -> Iterator[dict]:
@@ -872,12 +886,15 @@ class HttpConnection(Connection):
         return Failure("broken", "it broke off before it had answered.")
 
     def close(self) -> None:
+        self.closed = True
         self.stop_listening()
-        if self.session_id:  # our visit ends here
-            with contextlib.suppress(requests.RequestException, OAuthError):
-                Line(self.server.name).session.delete(self.url, headers=self.headers_for({}),
-                                      auth=self.auth, timeout=2, allow_redirects=False)
         for line in self.lines:
+            line.session.close()
+        if self.session_id:  # our visit ends here
+            line = Line(self.server.name)
+            with contextlib.suppress(requests.RequestException, OAuthError):
+                line.session.delete(self.url, headers=self.headers_for({}), auth=self.auth,
+                                    timeout=2, allow_redirects=False)
             line.session.close()
 
 
@@ -975,6 +992,9 @@ class StdioConnection(Connection):
         complaints = in_background(self.hear_complaints, process)
         in_background(self.read, process, self.outbox, complaints)
         in_background(self.write, process, self.outbox)
+        if self.closed:  # meanwhile
+            self.close()
+            raise Failure("cancelled", "stopped.")
 
     def write(self, process: Any, outbox: queue.Queue) -> None:
         with contextlib.suppress(OSError, ValueError), process.stdin as pipe:
@@ -1029,6 +1049,7 @@ class StdioConnection(Connection):
                     return
         finally:
             del self.inboxes[message["id"]]
+        self.ready = self.ready and self.alive  # (it may have ended just before we were)
         words = b" ".join(self.last_words).decode("utf-8", "replace")
         raise Failure("broken", "the program has ended" + (f": {words[:200]}" if words else "."))
 
@@ -1112,7 +1133,10 @@ def other_versions(theirs: str) -> Failure:
 def say_hello(connection: Connection, method: str, params: dict | None, job: "Job") -> dict | None:
     """Agree on a version. If that has brought us the result of `method` too, return it."""
     connection.open()
-    hello = connection.probe or method
+    # (No second hello is said with a call: an older server may do it, and then we ask again.)
+    hello = connection.probe or (
+        "tools/list" if connection.visits and method == "tools/call" else method)
+    connection.visits += 1
     first: dict | Failure = {}
     if not connection.version:
         try:
@@ -1134,7 +1158,6 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
                 raise (first if isinstance(first, Failure) and failure.kind == "status"
                        else failure) from None
     connection.ready = True
-    connection.visits += 1
     if connection.version == NEWEST and hello == method and isinstance(first, dict):
         return first
     return None
@@ -1321,6 +1344,7 @@ class Job(threading.Thread):
         self.cancelled = threading.Event()
         self.stop: Callable[[], object] = lambda: None  # ends what it is waiting for
         self.guard = threading.Lock()
+        self.late = False
         self.last_progress = 0.0
         self.began = time.monotonic()
 
@@ -1374,7 +1398,8 @@ class Job(threading.Thread):
     def ask_person(self, question: Question) -> str | None:
         """Have somebody answer, and wait for that. None: they would rather not, or nobody
         is there. Raises Failure."""
-        if not self.is_watched:
+        is_over = self.ident and not self.is_alive()  # the call that the server asked about
+        if not self.is_watched or is_over:
             return None
         seen = threading.Event()
         self.report(question)
@@ -1577,8 +1602,10 @@ def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
     ('my_files__read_file', 'a__b_2')
     """
     name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")[:64]
-    others = (f"{name[:60]}_{number}" for number in itertools.count(2))
-    return next(one for one in itertools.chain([name], others) if one not in taken)
+    others = (f"{name[:61 - len(str(number))]}_{number}"
+              for number in itertools.count(2))
+    there = set(taken)
+    return next(one for one in itertools.chain([name], others) if one not in there)
 
 
 def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
@@ -1710,6 +1737,7 @@ def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
     https://modelcontextprotocol.io/specification/2026-07-28/server/tools
     """
     found: dict[str, tuple[str, ...]] = {}
+    taken: set[str] = set()  # in small letters
 
     def walk(part: object, path: tuple[str, ...] | None) -> None:
         """`path` is () at the root, and None where no argument can be addressed."""
@@ -1722,8 +1750,9 @@ def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
                 raise ValueError("stands where there is no single argument")
             if as_dict(part).get("type") not in ("string", "integer", "boolean"):
                 raise ValueError("is on something else than a text, a whole number or a yes or no")
-            if header.lower() in map(str.lower, found):
+            if header.lower() in taken:
                 raise ValueError("is there twice")
+            taken.add(header.lower())
             found[header] = path
         for key, inner in as_dict(part).items():
             if key == "properties":
@@ -2239,11 +2268,14 @@ def explain(error: Any, llm: LLM) -> Problem:
 # What is asked and what is answered is the same in both, and so it is one function: answer().
 # Skip this part on a first reading.
 
-def answer_old(connection: Connection, incoming: dict) -> None:
-    """An older server doesn't say which call its question belongs to. Any that waits will do."""
+def answer_old(connection: Connection, incoming: dict, visit: int) -> None:
+    """An older server doesn't say which call its question belongs to. Any that waits will do.
+
+    Ids are good for one visit: in the next, the same one may stand for another question."""
     jobs = [job for job in connection.jobs if job.is_watched]
     reply: dict = {"jsonrpc": "2.0", "id": incoming["id"], "result": {"action": "cancel"}}
-    with contextlib.suppress(Failure, LoginNeeded):
+    with contextlib.suppress(Failure, LoginNeeded), contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(connection.questions.release)
         try:
             if jobs:
                 reply["result"] = answer(connection, incoming, jobs[-1])
@@ -2251,13 +2283,16 @@ def answer_old(connection: Connection, incoming: dict) -> None:
             if failure.kind == "refused":
                 del reply["result"]
                 reply["error"] = {"code": INVALID_PARAMS, "message": str(failure)}
-        deliver(connection, reply)
+        if connection.visits == visit:
+            deliver(connection, reply)
 
 
 def answer_new(connection: Connection, result: dict, job: Job, number: int) -> dict:
     """What we add to our request when we send it once more, the `number`th time. Raises Failure."""
     state = {"requestState": result["requestState"]} if "requestState" in result else {}
     asked = as_dict(result.get("inputRequests"))
+    if not asked and not state:
+        raise Failure("broken", "it wants an answer, and doesn't say to what.")
     if not asked:  # the server just wants a pause
         job.cancelled.wait(min(0.05 * number, 0.25))
         return state
