@@ -309,7 +309,8 @@ class Connection:
     probe = ""      # a method to say hello with; "": we just ask what we want to know
     version = ""    # of MCP, as soon as Part 4 has agreed on one
     ready = False   # whether Part 4 has said hello, so that we may ask for things
-    visits = 0      # how often it has
+    visits = 0      # how often it has begun to
+    closed = False  # for good
     capabilities: dict = {}   # what we can do for the server, and
     offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
     mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6)
@@ -551,6 +552,9 @@ def without_secrets(url: str) -> str:
 #
 #     {"jsonrpc": "2.0", "id": 7, ...}
 #
+# (An older server also takes a GET, and streams what it has to say of its own accord, or the
+# rest of an answer that was broken off.)
+#
 # To a program on this computer ("stdio"), each message is one line on its standard input, and
 # each line that it prints is a message for us.
 #
@@ -691,7 +695,6 @@ class HttpConnection(Connection):
         self.lines: list[Line] = []
         self.listener = Job()  # hears what an older server says unasked
         self.listens = threading.Event()  # set when it does, or when there is nothing to hear
-        self.closed = False
         self.listens.set()
 
     def headers_for(self, message: dict) -> dict[str, str]:
@@ -715,6 +718,7 @@ class HttpConnection(Connection):
         return headers
 
     def send(self, message: dict, job: "Job") -> Iterator[dict]:
+        """POST a message; {} only listens, with a GET. What an older server breaks off, we GET."""
         if self.is_new and message.get("method") == "notifications/cancelled":
             return  # a new server notices that we hang up
         if message.get("method") == "tools/call":
@@ -956,7 +960,7 @@ class StdioConnection(Connection):
     def __init__(self, server: Server):
         super().__init__(server)
         self.process: Any = None
-        self.alive = self.closed = False
+        self.alive = False
         self.inboxes: dict[object, queue.Queue] = {}  # by id: where an answer is waited for
 
     def open(self) -> None:
