@@ -9,6 +9,7 @@ import queue
 import re
 import sys
 import time
+import webbrowser
 from typing import Any
 
 import pytest
@@ -298,12 +299,14 @@ def test_of_two_calls_the_questions_come_one_form_after_the_other(asks, connecte
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
-    """opened() is what the browser was given since the last time, or False. (Python looks only
-    once which browser there is, so it is the same for all tests.)"""
+    """opened() is what the browser was given since the last time, or False."""
     if os.name != "posix":
         pytest.skip("Windows has another way to name a browser")
     path = tmp_path_factory.mktemp("browser") / "opened"
     script = 'import sys; open(sys.argv[1], "a").write(sys.argv[2])'
+    # For this process, which looks at the environment only once; and for a program's.
+    command = [sys.executable, "-c", script, str(path), "%s"]
+    webbrowser.register("records", None, webbrowser.GenericBrowser(command), preferred=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BROWSER", f"{sys.executable} -c '{script}' {path} %s")
         yield lambda: path.exists() and (path.read_text(), path.unlink())[0]

@@ -20,6 +20,8 @@ def test_the_scenarios_of_the_official_suite():
     with ThreadPoolExecutor(2) as pool:
         answers = dict(zip(wanted, pool.map(lambda one: run.run(*one), wanted), strict=True))
 
-    assert {one: answer for one, answer in answers.items() if answer} == {}
+    # Each has 30 seconds, and other tests run at the same time: who was late may try again alone.
+    again = {one: run.run(*one) for one, answer in answers.items() if answer}
+    assert {one: (answers[one], answer) for one, answer in again.items() if answer} == {}
     auth = [name for name, _ in answers if name.startswith("auth/")]
-    assert len(auth) == 46 and len(answers) > 46
+    assert len(auth) == 46 and len(answers) == 59 + 2  # two are extensions that we have, too
