@@ -1230,7 +1230,8 @@ class OAuth(AuthBase):
             return code
         self.say("\n  Opening browser for OAuth authentication...")
         page = endpoint + ("&" if "?" in endpoint else "?") + urlencode(parameters, quote_via=quote)
-        if not self.open_browser(page):
+        # (Python takes a browser that is done in no time for one that has never started.)
+        if not self.open_browser(page) and not callback.done.wait(0.5):
             return self.ask_for_address(page, callback)
         self.say(f"  If the browser does not open, copy this address:\n{page}")
         self.say("  Waiting for authorization...")
