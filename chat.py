@@ -313,14 +313,15 @@ class Connection:
     closed = False  # for good
     capabilities: dict = {}   # what we can do for the server, and
     offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
-    mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6)
+    mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6);
+                                   # None: there are no headers on this way
 
     def __init__(self, server: Server):
         self.server = server
         self.ids = itertools.count(1)      # a new number for each request
         self.greeting = threading.Lock()   # one thread says hello, the others wait for it
-        self.asking = threading.Lock()     # held while a person answers a question of the server
-        self.questions = threading.Semaphore(MAX_QUESTIONS)  # how many more may wait
+        self.asking = threading.Lock()     # held while a person answers; one for a whole Chat
+        self.places = threading.Semaphore(MAX_QUESTIONS)  # for questions that wait for that
         self.jobs: list[Job] = []          # those that wait for the server now
         # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
         self.fresh_until: dict[str, float] = {}
@@ -352,7 +353,7 @@ class Connection:
                 self.fresh_until.clear()
         elif not self.is_new:
             if incoming["method"] == "elicitation/create" and self.capabilities and \
-                    self.questions.acquire(blocking=False):
+                    self.places.acquire(blocking=False):
                 # A person takes a while. Meanwhile, we go on to read what comes.
                 in_background(answer_old, self, incoming, self.visits)
             else:
@@ -1958,6 +1959,7 @@ class Chat(contextlib.AbstractContextManager):
         return text
 
     def shortened(self, text: str) -> str:
+        """As much of a server's text as the model gets, with a word about the rest."""
         missing = len(text) - self.max_chars
         return text if missing <= 0 else text[:self.max_chars] + (
             f"\n[{missing} more characters were cut off here. Ask for less, or for a part of it.]")
@@ -2026,6 +2028,7 @@ class Chat(contextlib.AbstractContextManager):
                 self.explorers[name] = job  # (not sooner: who waits for it needs it to run)
 
     def is_stale(self, name: str, *lists: str) -> bool:
+        """Whether one of these lists of a server, like "tools", may have changed."""
         until = self.connections[name].fresh_until
         return any(until.get(one, 0) <= time.monotonic() for one in lists)
 
@@ -2086,7 +2089,8 @@ class Chat(contextlib.AbstractContextManager):
                     question = Question(f"{name} needs {one.get('name')}: {about}")
                     yield question
                     if not question.answer:
-                        raise Problem("Nothing was asked.")
+                        raise Problem("Nothing was asked. The prompt needs that: give it now, or "
+                                      "behind its name, like town=Oslo.")
                     arguments = {**arguments, str(one.get("name")): question.answer}
         result = yield from self.fetch(server, "prompts/get",
                                        {"name": name, "arguments": arguments})
@@ -2279,7 +2283,7 @@ def answer_old(connection: Connection, incoming: dict, visit: int) -> None:
     jobs = [job for job in connection.jobs if job.is_watched]
     reply: dict = {"jsonrpc": "2.0", "id": incoming["id"], "result": {"action": "cancel"}}
     with contextlib.suppress(Failure, LoginNeeded), contextlib.ExitStack() as at_the_end:
-        at_the_end.callback(connection.questions.release)
+        at_the_end.callback(connection.places.release)
         try:
             if jobs:
                 reply["result"] = answer(connection, incoming, jobs[-1])
