@@ -6,6 +6,7 @@ from pathlib import Path
 
 import requests
 from login_server import AuthorizationServer, McpServer
+from patience import PATIENCE
 
 from oauth_handler import LoginNeeded, OAuth, OAuthError, TokenStore
 
@@ -32,7 +33,7 @@ class World:
         self.opened.append(url)
 
         def visit() -> None:
-            self.pages.append(requests.get(url, timeout=10))
+            self.pages.append(requests.get(url, timeout=PATIENCE))
             self.landed.set()
 
         threading.Thread(target=visit, daemon=True).start()
@@ -54,8 +55,8 @@ class World:
         try:
             for _ in range(logins):
                 try:
-                    return requests.post(auth.url, data=CALL, auth=auth, stream=True, timeout=10,
-                                         allow_redirects=False).status_code
+                    return requests.post(auth.url, data=CALL, auth=auth, stream=True,
+                                         timeout=PATIENCE, allow_redirects=False).status_code
                 except LoginNeeded as needed:
                     needed.login()
         except OAuthError as error:

@@ -25,6 +25,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
@@ -161,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             if isinstance(chunk, threading.Event):
-                chunk.wait(30)
+                chunk.wait(PATIENCE)
                 continue
             self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
         self.wfile.write(b"0\r\n\r\n")

@@ -19,8 +19,6 @@ import socket
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,15 +49,6 @@ def progress(message: dict, so_far: float, total: float | None = None, text: str
 def new(value: dict) -> dict:
     """A result as servers of the new generation give it."""
     return {"resultType": "complete", **value}
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait for something that happens elsewhere. The seconds only end a test that hangs."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
-    return value
 
 
 # ── Over HTTP ────────────────────────────────────────────────────────────────────────────

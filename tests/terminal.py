@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE
+
 if os.name == "posix":
     import fcntl
     import pty
@@ -34,7 +36,6 @@ if os.name == "posix":
 
 ROOT = Path(__file__).resolve().parent.parent
 CTRL_C, CTRL_D = "\x03", "\x04"
-PATIENCE = 30  # seconds after which a test gives up; no test needs them
 
 # What a terminal is told about its colours and its ways, and not about the text.
 MANNERS = re.compile(r"\x1b\[(0|2)m|\x1b\[\?2004[hl]\r?")
@@ -136,7 +137,7 @@ class Terminal:
         """Then the program gets a SIGHUP, and can neither read nor print any more."""
         if self.ours >= 0:
             ours, self.ours = self.ours, -1
-            self.reader.join(5)
+            self.reader.join(PATIENCE)
             os.close(ours)
 
     @property
@@ -167,7 +168,7 @@ class Terminal:
         for _ in range(5):
             self.type(keys)
             with contextlib.suppress(AssertionError):
-                return self.wait_for(words, PATIENCE / 5)
+                return self.wait_for(words, 6)
         raise AssertionError(f"No {words!r} in {self.text[self.read_up_to:]!r}")
 
     def ask(self, question: str) -> str:
@@ -178,10 +179,10 @@ class Terminal:
     def exit_status(self, hint: Callable[[], object] = lambda: None) -> int:
         """Wait for the end. The hint ("please end") is given again where it was overlooked: a
         signal that comes just before a program begins to wait for a key doesn't wake it."""
-        for _ in range(PATIENCE):
+        for _ in range(PATIENCE // 3):
             hint()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                return self.process.wait(PATIENCE / 10)
+                return self.process.wait(3)
         raise AssertionError(f"It doesn't end: {self.text!r}")
 
     def rest(self) -> str:

@@ -13,8 +13,9 @@ import webbrowser
 from typing import Any
 
 import pytest
+from patience import PATIENCE, eventually
 from scripted_model import ScriptedModel, says, wants
-from scripted_server import HANDSHAKE, SILENCE, Reply, error, eventually, result
+from scripted_server import HANDSHAKE, SILENCE, Reply, error, result
 from terminal import CTRL_D, ROOT, Terminal, as_seen, run
 
 from chat import LLM, MAX_QUESTIONS, OLDER, Chat, Failure, Question, ask, finish, together
@@ -62,12 +63,12 @@ def asks(http_server, stdio_server):
                 to_ask.put({"jsonrpc": "2.0", "id": f"s-{number}", **one})
                 if way == POST:
                     yield to_ask.get()
-                reply = replies.get(timeout=20)
+                reply = replies.get(timeout=PATIENCE)
                 so_far.append(reply.get("result") or reply["error"]["code"])
             yield result(message, {"replies": so_far})
 
         def other(message):
-            asking = (to_ask.get(timeout=20) for _ in questions)
+            asking = (to_ask.get(timeout=PATIENCE) for _ in questions)
             return (replies.put(message) or Reply(202)) if message else \
                 itertools.chain(asking, [SILENCE]) if way == GET else Reply(405)
 
@@ -265,13 +266,13 @@ def test_while_a_person_thinks_a_ping_is_answered_and_the_clock_stands(http_serv
     def call(message):
         yield {"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": form()}
         yield {"jsonrpc": "2.0", "id": "p", "method": "ping"}
-        yield result(message, {"replies": [heard.get(timeout=20)["id"] for _ in range(2)]})
+        yield result(message, {"replies": [heard.get(timeout=PATIENCE)["id"] for _ in range(2)]})
 
     server = http_server({"tools/call": call, "": lambda message: Reply(405) if not message
                           else heard.put(message) or Reply(202)}, OLDER[0])
-    end = time.monotonic() + 1.5  # that is longer than the server may be silent
+    end = time.monotonic() + 2.5  # that is longer than the server may be silent
     think = functools.partial(eventually, lambda: time.monotonic() > end and "y")
-    assert talk(connected(server, timeout=1), think)[0] == ["p", "q"]
+    assert talk(connected(server, timeout=2), think)[0] == ["p", "q"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -12,7 +12,8 @@ import webbrowser
 from pathlib import Path
 
 import pytest
-from scripted_server import HANDSHAKE, SILENCE, Reply, error, eventually, new, result
+from patience import PATIENCE, eventually
+from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
 from test_json_rpc import QUESTIONS, check_our_answers
 
 from chat import LLM, NEWEST, OLDER, Chat, Note, Question, Waiting, finish
@@ -269,7 +270,7 @@ def test_a_server_that_sends_only_a_state_is_asked_again_a_little_later(http_ser
     server = http_server({"tools/list": offers(), "tools/call": busy})
     assert call(chat_with(server))[0] == "done"
     assert legs(server) == [CALL, *({**CALL, "requestState": state} for state in "abc")]
-    assert all(0.04 < later - sooner < 5 for sooner, later in zip(times, times[1:], strict=False))
+    assert all(later - sooner > 0.04 for sooner, later in zip(times, times[1:], strict=False))
 
 
 @pytest.mark.line(25)
@@ -307,7 +308,7 @@ def asking(request, http_server, stdio_server):
         else:
             def do(message):
                 yield old_question
-                assert answered.wait(20)
+                assert answered.wait(PATIENCE)
                 yield result(message, DONE)
 
             answered = threading.Event()

@@ -9,7 +9,8 @@ import time
 from http.server import HTTPServer
 
 import pytest
-from scripted_server import HANDSHAKE, SILENCE, Reply, error, eventually, new, result
+from patience import PATIENCE, eventually
+from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
 from test_checklist import CALL, CAN_ASK, DONE, asks, form, gets, happening, offers, old_server
 
 from chat import Failure, HttpConnection, StdioConnection, ask, full_name, mirrored_in, with_logins
@@ -45,7 +46,7 @@ def says(*steps):
     """An event stream. A threading.Event in it is waited for, and DONE is sent as the result."""
     return lambda message: (
         result(message, DONE) if step is DONE else step for step in steps
-        if not isinstance(step, threading.Event) or not step.wait(20))
+        if not isinstance(step, threading.Event) or not step.wait(PATIENCE))
 
 
 STAYS = says(b": here\n\n", SILENCE)
@@ -75,14 +76,14 @@ def test_a_new_handshake_hangs_up_on_nobody(http_server, meet):
     # The line of the GET that was refused may be somebody else's by then.
     both = threading.Barrier(2)
     def do(message):
-        if both.wait(20) == 0:
+        if both.wait(PATIENCE) == 0:
             server.session = "visit-2"
             ask(connection, "tools/list")
-        both.wait(20)
+        both.wait(PATIENCE)
         return DONE
     server = old_server(http_server, {"GET": NO_STREAM, "tools/call": do}, session="visit-1")
     connection = meet(server)
-    connection.listener.join(20)
+    connection.listener.join(PATIENCE)
     two = call(connection, None, lambda job: ask(connection, "tools/call", CALL, job))
     assert two == [DONE] * 2 and len(server.saw("tools/call")) == 2
 
@@ -103,10 +104,10 @@ def test_after_a_second_handshake_the_end_of_the_old_stream_is_no_news(http_serv
     server = old_server(http_server, {"GET": [STAYS, SILENCE]})
     connection = meet(server)
     first = connection.listener
-    assert connection.listens.wait(20)
+    assert connection.listens.wait(PATIENCE)
     connection.ready = False
     ask(connection, "tools/list")
-    first.join(20)
+    first.join(PATIENCE)
     assert not connection.listens.is_set(), "a call still waits for the new one"
 
 
@@ -135,7 +136,7 @@ def test_a_server_may_serve_one_connection_after_the_other(http_server, able):
     one = HTTPServer(("127.0.0.1", 0), server.listener.RequestHandlerClass)  # it has no threads
     threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
     connection = GetComesFirst(server.entry(
-        url=f"http://127.0.0.1:{one.server_address[1]}/mcp", timeout=2))
+        url=f"http://127.0.0.1:{one.server_address[1]}/mcp", timeout=10))
     connection.capabilities = able
     with contextlib.ExitStack() as at_the_end:
         for end in one.server_close, one.shutdown, connection.close:
@@ -150,7 +151,9 @@ def test_a_call_that_is_resumed_again_and_again_has_its_time_too(http_server, me
             yield result(server.saw("tools/call")[0].message, DONE)
         yield b"id: %d\nretry: 0\ndata:\n\n" % len(server.seen)
     server = old_server(http_server, {"tools/call": part, "GET": part})
-    assert "no answer for 0.5 seconds" in str(call(meet(server, able={}, timeout=0.5)))
+    connection = meet(server, able={})
+    connection.server.timeout = 0.5
+    assert "no answer for 0.5 seconds" in str(call(connection))
 
 
 @pytest.mark.parametrize("do", [STOPS, says(PING, DONE), SILENCE], ids=["GET", "ping", "late"])
@@ -162,8 +165,8 @@ def test_a_call_that_runs_is_not_made_again_after_a_login(http_server, meet, do)
             raise needed[-1]
         return request
     server, needed = old_server(http_server, {"tools/call": do}), []
-    connection = meet(server, able={}, timeout=0.5)
-    connection.auth = credentials
+    connection = meet(server, able={})
+    connection.auth, connection.server.timeout = credentials, 0.5
     call(connection)
     assert needed and len(server.saw("tools/call")) == 1
 
@@ -186,12 +189,12 @@ def test_a_form_ends_with_its_call(http_server, meet):
         questions.append(asked)
         for job in [] if shown.is_set() else [*connection.jobs]:
             shown.set()
-            job.join(20)
+            job.join(PATIENCE)
         return "y"
     server = old_server(http_server, {"tools/call": says(question(0, a={}, b={}), shown, DONE),
                                       "": lambda message: over.set() or Reply(202)})
     connection = meet(server)
-    call(connection, types, lambda job: over.wait(20))  # so that more could be asked
+    call(connection, types, lambda job: over.wait(PATIENCE))  # so that more could be asked
     assert len(questions) == 1 and replies(server)[0]["result"] == {"action": "cancel"}
 
 
@@ -230,7 +233,7 @@ def test_nothing_listens_to_a_server_that_is_closed(http_server, connect):
     connection = connect(server.entry())
     connection.capabilities = CAN_ASK
     ask(connection, "tools/list")
-    connection.listener.join(5)
+    connection.listener.join(PATIENCE)
     assert not connection.listener.is_alive() and gets(server) == []
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from scripted_server import HANDSHAKE, SILENCE, Reply, error, eventually, new, result
+from patience import eventually
+from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
 
 from chat import ABOUT_US, NEWEST, OLDER, Failure, Server, ask, list_tools, request
 
@@ -312,7 +313,7 @@ def test_a_server_with_a_problem_is_asked_a_second_time(http_server, connect):
 
 def test_a_server_that_says_nothing_at_first(http_server, connect):
     server = http_server({"tools/list": [SILENCE, TOOLS], "initialize": HANDSHAKE})
-    connection = connect(server.entry(timeout=0.5))
+    connection = connect(server.entry(timeout=2))
     assert list_tools(connection) and connection.version == OLDER[0]
 
 
@@ -390,7 +391,7 @@ def test_the_answer_to_discover_tells_the_generation(stdio_server, connect, name
     program = stdio_server({"server/discover": row.says, "initialize": row.initialize,
                             "tools/list": new(TOOLS) if is_new else TOOLS})
     # What says nothing is given up after its "timeout", or after ten seconds.
-    connection = connect(program.entry(timeout=0.5 if isinstance(row.says, str) else 60))
+    connection = connect(program.entry(timeout=2 if isinstance(row.says, str) else 60))
     if row.verdict not in ("new", "old"):
         with pytest.raises(Failure, match=row.verdict):
             list_tools(connection)
@@ -411,7 +412,7 @@ def test_a_program_that_contradicts_itself_is_asked_once_more_and_then_left(stdi
     program = stdio_server({"server/discover": "silence", "initialize": refused,
                             "tools/list": refused})
     with pytest.raises(Failure, match="Unsupported"):
-        list_tools(connect(program.entry(timeout=0.5)))
+        list_tools(connect(program.entry(timeout=2)))
     assert program.methods == ["server/discover", "initialize", "tools/list"]
 
 
@@ -427,7 +428,7 @@ def test_a_late_answer_to_discover_confuses_nobody(stdio_server, connect):
             elif "id" in message:
                 answer(message, {TOOLS})
     """)
-    connection = connect(program.entry(timeout=0.3))
+    connection = connect(program.entry(timeout=2))
     assert list_tools(connection) and connection.version == OLDER[0]
 
 

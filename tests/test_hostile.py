@@ -22,6 +22,7 @@ import hostile_server
 import pytest
 from hostile_server import HTTP, IN_LISTS_ONLY, MESSAGES, PROGRAMS, STILL_WORK, WRONG, HostileHttp
 from little_server import LittleServer, text
+from patience import PATIENCE
 from scripted_model import ScriptedModel, says, wants
 from terminal import CTRL_C, Terminal, environment, programs
 from test_safety import COLOURS, OURS, hidden_codes
@@ -29,7 +30,6 @@ from test_terminal import configure, is_running, needs_terminal, posix_only
 
 from chat import Chat, HttpConnection, Screen, Server, Text, discover, finish
 
-PATIENCE = 20  # seconds after which a test says "it doesn't end"
 GOOD = {"add": {"answer": lambda arguments: text("42")}}
 
 # Of these we look at what they say, so they have the time to, on a slow computer too.
@@ -83,8 +83,7 @@ def try_out(case: Case, hostile: HostileHttp, folder: Path) -> Outcome:
     for name in case.names:
         given = {"url": hostile.url(name, case.only)} if case.over == "http" else \
             program(folder / name, name, case.only)
-        seconds = PATIENCE / 2 if name in {*STILL_WORK, *ALL_WRONG} or name.startswith(LOUD) \
-            else 0.5
+        seconds = 30 if name in {*STILL_WORK, *ALL_WRONG} or name.startswith(LOUD) else 0.5
         servers[name] = Server(**{"name": name[:20], **given, "timeout": seconds})
     screen = Screen(True)
     screen.aside, screen.live = io.StringIO(), False
@@ -222,7 +221,7 @@ def run_whole(folder: Path, servers: dict[str, tuple[str, str, str]]) -> tuple[s
                 cwd=folder, env=environment(folder, {}), stdin=subprocess.DEVNULL, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
             try:
-                answer, shown = process.communicate(timeout=3 * PATIENCE)
+                answer, shown = process.communicate(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from login_server import Reply, Site
 from needs import is_missing
 from oauth_world import CALL, World
+from patience import PATIENCE, eventually
 
 import oauth_handler
 from oauth_handler import LoginNeeded, OAuthError, TokenStore, check_settings, parse_challenge
@@ -156,7 +157,7 @@ def test_in_threads_one_login_serves_all(world):
 
     def ask():
         with pytest.raises(LoginNeeded) as caught:
-            requests.post(world.server.url, data=CALL, auth=auth, timeout=10)
+            requests.post(world.server.url, data=CALL, auth=auth, timeout=PATIENCE)
         needed.append(caught.value)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
@@ -181,7 +182,7 @@ def test_without_a_challenge_login_looks_in_the_well_known_places(world):
 def test_a_login_elsewhere_is_found_instead_of_opening_a_second_browser(world):
     auth = world.auth()
     with pytest.raises(LoginNeeded) as caught:
-        requests.post(world.server.url, data=CALL, auth=auth, timeout=10)
+        requests.post(world.server.url, data=CALL, auth=auth, timeout=PATIENCE)
     world.call(world.auth())        # another program
 
     auth.login(caught.value)
@@ -244,7 +245,7 @@ def test_a_machine_signs_in_without_a_person(world):
     auth = world.auth(person=False, client_id="machine", client_secret="machine-secret",
                       grant_type="client_credentials", scopes=["read"])
 
-    assert requests.post(auth.url, data=CALL, auth=auth, timeout=10).status_code == 200
+    assert requests.post(auth.url, data=CALL, auth=auth, timeout=PATIENCE).status_code == 200
     [form] = [visit.form for visit in world.auth_server.asked("/token")]
     assert form == {"grant_type": "client_credentials", "scope": "read", "client_id": "machine",
                     "resource": world.server.url}
@@ -275,7 +276,7 @@ def test_a_login_form_is_posted_and_followed_to_its_end(world):
     form = {"username": "ada", "password": "hunter2"}
     auth = world.auth(person=False, login_form=form)
 
-    assert requests.post(auth.url, data=CALL, auth=auth, timeout=10).status_code == 200
+    assert requests.post(auth.url, data=CALL, auth=auth, timeout=PATIENCE).status_code == 200
     assert not world.opened
     bad = world.auth(store=TokenStore(world.folder / "other.json"), person=False,
                      login_form={**form, "password": "wrong"})
@@ -720,7 +721,8 @@ class Browser:
             good = self.world.auth_server.callback(asked)
             for change in self.changes:
                 query = change(dict(good))
-                self.seen.append(requests.get(asked["redirect_uri"], params=query, timeout=10))
+                self.seen.append(requests.get(asked["redirect_uri"], params=query,
+                                              timeout=PATIENCE))
 
         threading.Thread(target=visit, daemon=True).start()
         return True
@@ -760,19 +762,12 @@ def test_the_browser_brings_a_refusal(world, change, expected):
     auth = world.auth(browser=browser)
     assert world.failure(auth) == F + expected
     assert not world.auth_server.asked("/token")
-    wait_for(lambda: browser.seen)
+    eventually(lambda: browser.seen)
     assert "The login did not work" in browser.seen[0].text
     assert "<script>" not in browser.seen[0].text
     # From now on, it fails without another window.
     assert world.failure(auth) == F + expected
     assert len(world.opened) == 1
-
-
-def wait_for(condition, seconds=5):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_F22_strangers_are_turned_away_and_the_login_goes_on(world):
@@ -784,17 +779,17 @@ def test_F22_strangers_are_turned_away_and_the_login_goes_on(world):
     def open_page(url):
         port = urlsplit(parse_qs(urlsplit(url).query)["redirect_uri"][0]).port
         here = f"http://127.0.0.1:{port}"
-        assert requests.get(f"{here}/favicon.ico", timeout=5).status_code == 404
-        assert requests.get(f"{here}/other?state=x", timeout=5).status_code == 404
-        assert requests.post(f"{here}/callback", timeout=5).status_code == 501
+        assert requests.get(f"{here}/favicon.ico", timeout=PATIENCE).status_code == 404
+        assert requests.get(f"{here}/other?state=x", timeout=PATIENCE).status_code == 404
+        assert requests.post(f"{here}/callback", timeout=PATIENCE).status_code == 501
         foreign = requests.get(f"{here}/callback?code=1", headers={"Host": "evil.example"},
-                               timeout=5)
+                               timeout=PATIENCE)
         assert foreign.status_code == 404
         assert "This page does not belong to the login you started." in foreign.text
         return original(url)
 
     assert world.call(world.auth(browser=open_page)) == 200
-    wait_for(lambda: len(browser.seen) == 5)
+    eventually(lambda: len(browser.seen) == 5)
     assert [page.status_code for page in browser.seen] == [400, 400, 400, 400, 200]
     assert browser.seen[-1].headers["Cache-Control"] == "no-store"
 
@@ -864,7 +859,7 @@ def test_without_a_browser_the_address_is_pasted(world):
 def test_without_a_browser_here_the_listener_works_through_a_tunnel(world):
     def ask(prompt):
         world.browser(world.opened[0])
-        world.landed.wait(5)
+        world.landed.wait(PATIENCE)
         return ""
 
     assert world.call(world.auth(browser=no_browser(world), ask=ask)) == 200
@@ -1100,7 +1095,7 @@ from oauth_handler import OAuth, TokenStore
 url, file = sys.argv[1:]
 auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=False)
 sys.stdin.readline()
-print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
+print(requests.post(url, data=b"{}", auth=auth, timeout=120).status_code)
 """
 
 
@@ -1116,7 +1111,7 @@ def test_F41_five_processes_and_one_refresh(world):
     for process in processes:
         process.stdin.write("go\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=20)[0] for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in processes]
     assert said == ["Using stored token for sheets\n200\n"] * 5
     assert len(world.auth_server.asked("/token")) == asked_before + 1
 
@@ -1130,7 +1125,7 @@ def test_F41_five_threads_and_one_refresh(world):
 
     def refuse_all_five_at_once(visit):
         if visit.token not in world.auth_server.valid:
-            together.wait(5)
+            together.wait(PATIENCE)
         return fine(visit)
 
     world.server.pages["/mcp"] = refuse_all_five_at_once
@@ -1163,7 +1158,7 @@ def test_F44_a_token_is_for_one_server(world):
     world.call(world.auth())
     other = type(world.server)(world.auth_server)
     with pytest.raises(LoginNeeded):
-        requests.post(other.url, data=CALL, auth=world.auth(url=other.url), timeout=5)
+        requests.post(other.url, data=CALL, auth=world.auth(url=other.url), timeout=PATIENCE)
     assert other.asked("/mcp")[0].token == ""
     other.close()
 
@@ -1228,7 +1223,7 @@ def test_the_sdks_own_authorization_server_with_expiring_and_rotating_tokens(tmp
 
     def hello(auth):
         try:
-            return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=10)
+            return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=PATIENCE)
         except LoginNeeded as needed:
             needed.login()
             return hello(auth)
@@ -1267,17 +1262,17 @@ def test_a_posted_form_at_a_server_of_mcp_oauth(world):
         is_missing("needs uv, to make an environment with mcp-oauth and mcp<2")
     try:
         origin = f"http://127.0.0.1:{port}"
-        end = time.monotonic() + 25
+        end = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(requests.ConnectionError):
-                requests.get(origin + WELL_KNOWN, timeout=5)
+                requests.get(origin + WELL_KNOWN, timeout=PATIENCE)
                 break
             if program.poll() is not None or time.monotonic() > end:
                 is_missing("mcp-oauth can't be had; is this computer offline?")
             time.sleep(0.1)
         world.server.resource["authorization_servers"] = [origin]
         world.server.pages["/mcp"] = lambda visit: Reply(
-            200 if visit.token and requests.post(f"{origin}/introspect", timeout=5, data={
+            200 if visit.token and requests.post(f"{origin}/introspect", timeout=PATIENCE, data={
                 "token": visit.token}).json()["active"] else 401)
         auth = world.auth(person=False,
                           login_form={"username": "ada", "password": "a posted password"})
@@ -1289,19 +1284,19 @@ def test_a_posted_form_at_a_server_of_mcp_oauth(world):
         assert "the login form was refused (HTTP 401)" in world.failure(wrong)
     finally:
         program.terminate()
-        program.wait(5)
+        program.wait(PATIENCE)
 
 
 PERSON = """
 import sys, requests
 from oauth_handler import LoginNeeded, OAuth, TokenStore
 url, file = sys.argv[1:]
-auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=True, patience=20)
+auth = OAuth("sheets", url, {"redirect_port": 0}, TokenStore(file), person=True, patience=120)
 try:
-    requests.post(url, data=b"{}", auth=auth, timeout=20)
+    requests.post(url, data=b"{}", auth=auth, timeout=120)
 except LoginNeeded as needed:
     needed.login()
-print(requests.post(url, data=b"{}", auth=auth, timeout=20).status_code)
+print(requests.post(url, data=b"{}", auth=auth, timeout=120).status_code)
 """
 
 BROWSER = """
@@ -1309,7 +1304,7 @@ import subprocess, sys
 subprocess.run([{path!r}, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
                 "--no-first-run", "--user-data-dir={folder}/profile", "--virtual-time-budget=5000",
                 "--dump-dom", sys.argv[1]], stdout=open({folder!r} + "/page.html", "w"),
-               stderr=subprocess.DEVNULL, timeout=20)
+               stderr=subprocess.DEVNULL, timeout=120)
 open({folder!r} + "/ended", "w").close()
 """
 
@@ -1332,10 +1327,10 @@ def test_a_real_browser_opens_the_page_clicks_and_lands_on_ours(world, tmp_path_
             "<script>document.getElementById('allow').click()</script>").encode())
     answer = subprocess.run(
         [sys.executable, "-c", PERSON, world.server.url, world.file], text=True,
-        cwd=Path(oauth_handler.__file__).parent, capture_output=True, timeout=30,
+        cwd=Path(oauth_handler.__file__).parent, capture_output=True, timeout=PATIENCE,
         env={**os.environ, "BROWSER": f"{sys.executable} {script} %s &"})
     assert answer.stdout.endswith("200\n"), answer.stderr
-    wait_for((folder / "ended").exists, 20)
+    eventually((folder / "ended").exists)
     assert "You have signed in. You can close this page" in (folder / "page.html").read_text()
     assert world.auth_server.asked("/allow")
     world.lines.append(answer.stdout + answer.stderr)
@@ -1348,25 +1343,28 @@ nonsense = st.recursive(
     st.sampled_from(["https://", "http://localhost:x/", "//", "S256", "code", "1e400", "\ud800"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner,
                                                                max_size=3), max_leaves=6)
-quickly = settings(max_examples=60, deadline=2000, derandomize=True,
+quickly = settings(max_examples=60, derandomize=True,
                    suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(max_examples=300, deadline=500)
+@settings(max_examples=300)
 @given(st.text(alphabet='Bearer scope="a\\,= \x1b\xff', max_size=80) | st.text(max_size=80))
 def test_any_header_may_be_a_challenge(header):
     for name, value in parse_challenge(header).items():
         assert name == name.lower() and isinstance(value, str)
 
 
-def test_a_long_challenge_is_read_in_a_moment():
-    start = time.monotonic()
-    for header in ("a" * 100_000, "a=" * 50_000, '="' * 50_000, 'a="\\' * 30_000):
-        parse_challenge(header)
-    assert time.monotonic() - start < 2
+@pytest.mark.parametrize("piece", ["a", "a=", '="', 'a="\\'])
+def test_a_long_challenge_takes_no_longer_per_letter_than_a_short_one(piece):
+    def seconds(count):
+        begin = time.thread_time()
+        parse_challenge(piece * count)
+        return time.thread_time() - begin
+
+    assert seconds(80_000) < 24 * max(seconds(10_000), 0.001)  # 8 would do; squared, it is 64
 
 
-@settings(max_examples=300, deadline=500)
+@settings(max_examples=300)
 @given(st.text(alphabet="codestaiserr=&%+1;\x00é\udc80", max_size=60) | st.text(max_size=60))
 def test_only_the_right_state_makes_a_query_ours(query):
     server = oauth_handler.AuthorizationServer("https://a", "https://a/x", "https://a/y")
@@ -1461,7 +1459,7 @@ def test_any_token_file_is_used_or_set_aside(world, data):
     store.overview()
     auth = world.auth(store, person=False)
     try:
-        response = requests.post(world.server.url, auth=auth, timeout=5)
+        response = requests.post(world.server.url, auth=auth, timeout=PATIENCE)
         assert response.status_code == 200
     except OAuthError as error:
         assert "sheets" in str(error)

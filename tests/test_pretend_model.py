@@ -13,6 +13,7 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 from terminal import ROOT
 
 from demo.pretend_model import I_AM, reply, serve_model
@@ -129,7 +130,7 @@ a_schema = st.recursive(
     max_leaves=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(schema=a_schema, question=st.sampled_from(
     ["use the frob", "frob 3 and 'x'", "frob in Oslo, true"]) | st.text(max_size=30))
 def test_any_schema_gives_a_message_that_chat_can_read(schema, question):
@@ -143,7 +144,7 @@ def test_any_schema_gives_a_message_that_chat_can_read(schema, question):
     assert message["content"] or message["tool_calls"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(messages=st.lists(st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "assistant", "tool", "system"]),
      "content": st.none() | st.text(max_size=20) | st.lists(
@@ -234,7 +235,7 @@ def test_what_it_does_not_take_is_refused_as_openai_would(client, change, status
 def test_a_body_that_is_no_request_is_refused(address, body):
     request = urllib.request.Request(f"{address}/chat/completions", data=body, method="POST")
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30)
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE)
     assert caught.value.code == 400
     assert json.load(caught.value)["error"]["message"]
 

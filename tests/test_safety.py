@@ -8,9 +8,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from patience import PATIENCE
 from scripted_model import ScriptedModel, delta, pieces, refusal, says, wants
 from scripted_server import Reply, ScriptedHttp, ScriptedStdio, error, new, progress, result
-from terminal import PATIENCE, Terminal, run
+from terminal import Terminal, run
 
 from chat import NEWEST, full_name
 

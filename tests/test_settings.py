@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 import chat
 from chat import Problem, Server, ask, by_name, find, list_tools, load_servers
@@ -351,7 +352,7 @@ def test_a_file_that_is_no_json_is_the_last_that_the_program_says(tmp_path):
     (tmp_path / "mcp_servers.json").write_text('{"servers": [\n}')
     process = subprocess.run(
         [sys.executable, ROOT / "chat.py", "hello"], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "OPENAI_API_KEY": "none"}, timeout=60, stdin=subprocess.DEVNULL)
+        env={**os.environ, "OPENAI_API_KEY": "none"}, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     assert process.returncode == 1 and process.stdout == ""
     assert "mcp_servers.json" in process.stderr and "line 2" in process.stderr
     assert "Traceback" not in process.stderr

@@ -7,7 +7,8 @@ import time
 from functools import partial
 
 import pytest
-from scripted_server import HANDSHAKE, SILENCE, eventually, new, progress, result
+from patience import PATIENCE, eventually
+from scripted_server import HANDSHAKE, SILENCE, new, progress, result
 
 from chat import (
     NEWEST,
@@ -41,7 +42,7 @@ def test_the_results_are_in_the_order_of_the_works_whichever_is_ready_first():
 
     def work(number, job):
         if number < 4:
-            gates[number].wait(20)  # for the one after it
+            gates[number].wait(PATIENCE)  # for the one after it
         gates[number - 1].set()
         return number
 
@@ -50,7 +51,7 @@ def test_the_results_are_in_the_order_of_the_works_whichever_is_ready_first():
 
 def test_all_works_run_at_the_same_time():
     meet = threading.Barrier(50)
-    finish(together([lambda job: meet.wait(20)] * 50))
+    finish(together([lambda job: meet.wait(PATIENCE)] * 50))
 
 
 def test_no_work_is_soon_done():
@@ -63,7 +64,7 @@ def test_what_the_works_report_is_yielded_while_they_run():
 
     def work(job):
         job.report(Text("first"))
-        go_on.wait(20)
+        go_on.wait(PATIENCE)
         job.report(Text("second"))
         return 3
 
@@ -85,7 +86,7 @@ def test_while_nothing_happens_that_is_said():
         if len(seconds) == 3:
             done.set()
 
-    finish(together([lambda job: done.wait(20)]), show)
+    finish(together([lambda job: done.wait(PATIENCE)]), show)
     assert seconds == sorted(seconds) and seconds[0] > 0.05
 
 
@@ -110,26 +111,24 @@ def test_who_does_not_want_the_rest_stops_the_works():
 
     def work(job):
         job.report(Text("begun"))
-        assert job.cancelled.wait(20)
+        assert job.cancelled.wait(PATIENCE)
         cancelled.append(True)
 
     events = together([work] * 3)
     while not isinstance(next(events), Text):
         pass
-    begin = time.monotonic()
     events.close()
-    assert time.monotonic() - begin < 1
     eventually(lambda: len(cancelled) == 3)
 
 
 def test_a_work_that_does_not_stop_does_not_keep_us():
-    stubborn = threading.Event()
-    events = together([lambda job: stubborn.wait(20)])
+    stubborn, ended = threading.Event(), threading.Event()
+    events = together([lambda job: stubborn.wait(PATIENCE) and ended.set()])
     next(events)
-    begin = time.monotonic()
     events.close()
-    assert time.monotonic() - begin < 1
+    assert not ended.is_set()
     stubborn.set()
+    assert ended.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("event", [
@@ -145,8 +144,8 @@ def test_every_event_can_be_a_line_of_json(event: Event):
 # ── Stopping what waits for a server ─────────────────────────────────────────────────────
 
 
-def stop(connection, is_waiting, params=CALL):
-    """Call a tool, and stop as soon as the server is at it. It must not take a second."""
+def stop(connection, is_waiting=None, params=CALL):
+    """Call a tool, and stop as soon as the server is at it (None: as it says how far it is)."""
     failures: list = []
 
     def call(job):
@@ -158,14 +157,12 @@ def stop(connection, is_waiting, params=CALL):
             raise
 
     events = together([call])
-    for _ in events:
-        if is_waiting():
+    for event in events:
+        if is_waiting() if is_waiting else isinstance(event, Progress):
             break
-    begin = time.monotonic()
     events.close()
-    seconds = time.monotonic() - begin
     eventually(lambda: failures)
-    assert seconds < 1 and failures[0].kind == "cancelled"
+    assert failures[0].kind == "cancelled"  # so nobody has waited for the server's "timeout"
 
 
 def silent(message):
@@ -192,7 +189,7 @@ def test_a_new_server_over_http_notices_that_we_have_hung_up(http_server, connec
     connection = connect(server.entry())
     ask(connection, "tools/list")
     stop(connection, lambda: server.saw("tools/call"))
-    assert server.hung_up.wait(1)
+    assert server.hung_up.wait(PATIENCE)
     assert server.methods == ["tools/list", "tools/call"], "and nothing about cancelling"
     server.script["tools/call"] = new(DONE)
     assert ask(connection, "tools/call", CALL) == new(DONE), "the next call works"
@@ -233,20 +230,7 @@ def test_a_program_is_told(stdio_server, connect, is_new):
 def test_the_toy_stops_counting(toy_http, toy_stdio):
     for connection in toy_http, toy_stdio:
         list_tools(connection)
-        heard: list = []
-        params = {"name": "slow_count", "arguments": {"to": 60, "pause": 5}}
-
-        def call(job, connection=connection, params=params):
-            return ask(connection, "tools/call", params, job)
-
-        events = together([call])
-        for event in events:
-            heard.append(event)
-            if isinstance(event, Progress):
-                break
-        begin = time.monotonic()
-        events.close()
-        assert time.monotonic() - begin < 1
+        stop(connection, None, {"name": "slow_count", "arguments": {"to": 60, "pause": 5}})
         assert len(list_tools(connection)) == 5
 
 
@@ -283,20 +267,23 @@ def test_a_server_that_is_only_half_there_can_be_left(connect):
 @pytest.mark.line(45, 50)
 def test_a_server_that_says_nothing_is_given_up(http_server, connect, answer):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": answer})
-    connection = connect(server.entry(timeout=0.4))
+    connection = connect(server.entry())
     ask(connection, "tools/list")
+    connection.server.timeout = 0.4
     begin = time.monotonic()
     with pytest.raises(Failure, match="0.4 seconds") as caught:
         ask(connection, "tools/call", CALL)
-    assert caught.value.kind == "timeout" and 0.4 <= time.monotonic() - begin < 5
-    assert server.hung_up.wait(20)
+    assert caught.value.kind == "timeout" and time.monotonic() - begin >= 0.4
+    assert server.hung_up.wait(PATIENCE)
     assert server.methods == ["tools/list", "tools/call"], "a call is not sent again"
 
 
 def test_a_program_that_says_nothing_is_given_up_and_told(stdio_server, connect):
     program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
                             "tools/call": "silence"})
-    connection = connect(program.entry(timeout=0.4))
+    connection = connect(program.entry())
+    ask(connection, "server/discover")
+    connection.server.timeout = 0.4
     with pytest.raises(Failure, match="0.4 seconds") as caught:
         ask(connection, "tools/call", CALL)
     assert caught.value.kind == "timeout"
@@ -308,12 +295,12 @@ def test_a_program_that_says_nothing_is_given_up_and_told(stdio_server, connect)
 def test_a_server_that_says_how_far_it_is_gets_more_time(http_server, connect):
     def slow(message):
         for number in range(8):
-            time.sleep(0.1)
+            time.sleep(0.3)
             yield progress(message, number, 8)
         yield result(message, new(DONE))
 
     server = http_server({"tools/list": new({"tools": []}), "tools/call": slow})
-    connection = connect(server.entry(timeout=0.5))
+    connection = connect(server.entry(timeout=2))
     ask(connection, "tools/list")
     assert ask(connection, "tools/call", CALL) == new(DONE)
 
@@ -331,14 +318,14 @@ def test_but_not_for_ever(http_server, connect, what):
                                      "params": {}}}[what]
 
     server = http_server({"tools/list": new({"tools": []}), "tools/call": for_ever})
-    connection = connect(server.entry(timeout=0.2))
+    connection = connect(server.entry())
     ask(connection, "tools/list")
+    connection.server.timeout = 0.2
     begin = time.monotonic()
     with pytest.raises(Failure) as caught:
         ask(connection, "tools/call", CALL)
-    seconds = time.monotonic() - begin
     assert caught.value.kind == "timeout"
-    assert 0.2 <= seconds < 8 and (what != "progress" or seconds >= 2)
+    assert time.monotonic() - begin >= 0.2
 
 
 @pytest.mark.line(45)
@@ -353,11 +340,12 @@ def test_a_program_that_is_never_done_is_given_up_too(stdio_server, connect):
                     "progressToken": message["id"], "progress": number}}}})
                 time.sleep(0.02)
     """)
-    connection = connect(program.entry(timeout=0.1))
-    begin = time.monotonic()
+    connection = connect(program.entry())
+    ask(connection, "server/discover")
+    connection.server.timeout = 0.1
     with pytest.raises(Failure) as caught:
         ask(connection, "tools/call", CALL)
-    assert caught.value.kind == "timeout" and time.monotonic() - begin < 8
+    assert caught.value.kind == "timeout"
     connection.process.kill()
 
 
@@ -368,8 +356,9 @@ def test_one_byte_at_a_time_is_no_answer(http_server, connect):
             yield bytes([byte])
 
     server = http_server({"tools/list": new({"tools": []}), "tools/call": drips})
-    connection = connect(server.entry(timeout=0.3))
+    connection = connect(server.entry())
     ask(connection, "tools/list")
+    connection.server.timeout = 0.3
     with pytest.raises(Failure) as caught:
         ask(connection, "tools/call", CALL)
     assert caught.value.kind == "timeout"

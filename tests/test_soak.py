@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from patience import PATIENCE
 from soak import TOLERANCE, grown
 from terminal import ROOT
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only Linux has /proc")
 def test_a_hundred_questions_leave_nothing_behind():
-    done = subprocess.run([sys.executable, "tests/soak.py", "100"], cwd=ROOT, timeout=60,
+    done = subprocess.run([sys.executable, "tests/soak.py", "100"], cwd=ROOT, timeout=PATIENCE,
                           capture_output=True, text=True)
     assert "Nothing has grown." in done.stdout, done.stdout + done.stderr
     assert (done.returncode, done.stderr) == (0, "")

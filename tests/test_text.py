@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 import chat
 import demo
@@ -110,9 +111,9 @@ def test_the_readmes_code_runs(tmp_path):
     code = code.replace("How was my night?", "What is 17 + 25?")
     with serve_model(pause=0) as url:
         ran = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "OPENAI_BASE_URL": url, "MODEL": "pretend-model",
-                 "PYTHONPATH": str(HERE)})
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+            timeout=PATIENCE, env={**os.environ, "OPENAI_BASE_URL": url,
+                                   "MODEL": "pretend-model", "PYTHONPATH": str(HERE)})
     assert (ran.stdout, ran.stderr) == ('The tool add says: 17 + 25 = 42.', "")
 
 

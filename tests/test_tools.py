@@ -6,12 +6,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from scripted_server import Reply, error, eventually, new
+from patience import PATIENCE, eventually
+from scripted_server import Reply, error, new
 
-import chat
 from chat import (
     AGAIN,
     LLM,
+    MAX_PAGES,
     MAX_TOOLS,
     NEWEST,
     Chat,
@@ -95,12 +96,11 @@ def test_bookmarks_that_lead_in_a_circle_are_not_followed(http_server, connect, 
 
 
 @pytest.mark.line(50)
-def test_a_list_without_end_ends(http_server, connect, monkeypatch):
-    monkeypatch.setattr(chat, "MAX_PAGES", 50)  # so that it takes no time
+def test_a_list_without_end_ends(http_server, connect):
     count = iter(range(10_000))
     server = http_server({"tools/list": lambda message: tools(nextCursor=f"{next(count)}")})
-    assert list_tools(connect(server.entry())) == []
-    assert len(server.seen) == 50
+    assert list_tools(connect(server.entry(timeout=PATIENCE))) == []
+    assert len(server.seen) == MAX_PAGES
 
 
 def test_a_tool_that_is_on_two_pages_is_one_tool(http_server, connect):
@@ -248,7 +248,7 @@ def test_servers_are_asked_at_the_same_time(http_server, meet):
     gate = threading.Barrier(8)
 
     def waits_for_the_others(message):
-        gate.wait(20)
+        gate.wait(PATIENCE)
         return tools("a")
 
     server = http_server({"tools/list": waits_for_the_others})

@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE, eventually
 from scripted_server import (
     SILENCE,
     Reply,
-    eventually,
     new,
     progress,
     result,
@@ -28,8 +28,10 @@ from scripted_server import (
 
 import chat
 from chat import (
+    MAX_BYTES,
     NEWEST,
     Failure,
+    Job,
     Server,
     ask,
     header_value,
@@ -70,21 +72,19 @@ def test_an_event_whose_type_is_empty_is_a_message(http_server, connect):
         yield b"event:\ndata: %s\n\n" % json.dumps(result(message, DONE)).encode()
 
     server = http_server({"tools/call": answer})
-    assert request(connect(server.entry(timeout=2)), "tools/call", CALL) == DONE
+    assert request(connect(server.entry()), "tools/call", CALL) == DONE
 
 
 @pytest.mark.parametrize("chunk", [b"x" * 65536, b"data: " + b"x" * 65530 + b"\n",
                                    b"data: x\n" * 8192, b"data\n" * 13_000],
                          ids=["a line", "long lines", "short lines", "empty lines"])
-def test_an_event_without_end_is_refused(chunk, monkeypatch):
-    monkeypatch.setattr(chat, "MAX_BYTES", 2**21)  # so that it takes no time
-
+def test_an_event_without_end_is_refused(chunk):
     def chunks():
-        for _ in range(100):
+        for _ in range(2 * MAX_BYTES // len(chunk)):
             yield chunk
-        raise AssertionError("far more than 2 MB")
+        raise AssertionError("twice as much as the limit")
 
-    with pytest.raises(Failure, match="2 MB"):
+    with pytest.raises(Failure, match="more than 32 MB"):
         list(read_events(chunks()))
 
 
@@ -96,10 +96,10 @@ def test_a_stream_may_be_as_long_as_it_likes():
 
 def test_a_long_event_takes_no_longer_per_byte_than_a_short_one():
     def seconds(megabytes):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         assert len(list(read_events([b"data: "] + [b"x" * 4096] * (256 * megabytes)
                                     + [b"\n\n"]))) == 1
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
     seconds(1)
     assert seconds(16) < 60 * max(seconds(1), 0.005)  # 16 times would do; squared, it is 256
@@ -178,8 +178,9 @@ def test_to_a_new_server_we_only_post_requests_whatever_it_sends(http_server, co
         yield b"id: 7\nretry: 1\ndata:\n\n"
 
     server = http_server({"tools/list": in_a_session, "tools/call": [breaks_off, SILENCE]})
-    connection = connect(server.entry(timeout=0.5))
+    connection = connect(server.entry())
     ask(connection, "tools/list")
+    connection.server.timeout = 2
     for kind in "broken", "timeout":  # no GET for the rest, and no notifications/cancelled
         with pytest.raises(Failure) as caught:
             ask(connection, "tools/call", CALL)
@@ -230,7 +231,7 @@ def test_calls_side_by_side_have_a_connection_each_and_leave_them_to_the_next(ht
     gate = threading.Barrier(4)
 
     def together(message):
-        gate.wait(20)
+        gate.wait(PATIENCE)
         return DONE
 
     server = http_server({"tools/list": new({"tools": []}), "tools/call": together})
@@ -275,7 +276,7 @@ def test_a_connection_that_will_not_be_used_again_is_closed_at_once(http_server,
     try:
         with pytest.raises(Failure):
             request(connect(server.entry()), "tools/call", CALL)
-        eventually(lambda: server.open[0].fileno() < 0, seconds=1)
+        eventually(lambda: server.open[0].fileno() < 0)
     finally:
         gc.enable()
 
@@ -291,11 +292,9 @@ def test_after_the_answer_nobody_waits_for_more(http_server, connect, rest):
         yield from rest
 
     server = http_server({"tools/call": [talks_on, DONE]})
-    connection = connect(server.entry())
-    begin = time.monotonic()
+    connection, job = connect(server.entry()), Job()
+    assert request(connection, "tools/call", CALL, job) == DONE and not job.late
     assert request(connection, "tools/call", CALL) == DONE
-    assert request(connection, "tools/call", CALL) == DONE
-    assert time.monotonic() - begin < 10
 
 
 def raw(*parts: bytes, headers=b"Content-Type: text/event-stream\r\n"):
@@ -496,7 +495,7 @@ def test_a_lost_session_is_opened_anew_once_for_all(in_session):
     start = threading.Barrier(8)
 
     def call(number):
-        start.wait(20)
+        start.wait(PATIENCE)
         return ask(connection, "tools/call", CALL)
 
     with ThreadPoolExecutor(8) as pool:
@@ -538,7 +537,7 @@ def test_a_stream_that_was_closed_on_purpose_goes_on_in_a_get(in_session):
         assert seen.headers["Mcp-Session-Id"] == "visit-1"
         assert seen.headers["MCP-Protocol-Version"] == "2025-06-18"
         assert seen.headers["Accept"] == "text/event-stream"
-    assert 0.25 < times[1] - times[0] < 5, "300 ms, as it said"
+    assert times[1] - times[0] > 0.25, "300 ms, as it said"
 
 
 @pytest.mark.line(35)
@@ -650,7 +649,9 @@ def test_a_program_that_does_not_read_does_not_stop_us(stdio_server, connect):
         answer(json.loads(sys.stdin.readline()), {MEET["server/discover"]})
         time.sleep(60)
     """)
-    connection = connect(program.entry(timeout=0.5))
+    connection = connect(program.entry())
+    ask(connection, "server/discover")
+    connection.server.timeout = 0.5
     with pytest.raises(Failure) as caught:  # far more than a pipe holds
         ask(connection, "tools/call", {"name": "x", "arguments": {"text": "x" * 2**22}})
     assert caught.value.kind == "timeout"
@@ -790,17 +791,15 @@ def test_everybody_who_waits_hears_that_a_program_has_died(stdio_server, connect
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert [failure.kind for failure in failures] == ["broken"] * 4
 
 
 @pytest.mark.line(46)
 def test_a_program_ends_when_its_input_does(toy_stdio):
     ask(toy_stdio, "tools/list")
-    begin = time.monotonic()
     toy_stdio.close()
-    assert toy_stdio.process.returncode == 0
-    assert time.monotonic() - begin < 1.9, "it needn't be asked twice"
+    assert toy_stdio.process.returncode == 0  # who must be asked twice ends with another
 
 
 def test_closing_what_was_never_opened(connect):
@@ -835,9 +834,7 @@ def test_a_program_that_does_not_want_to_end_is_ended_and_its_children_too(stdio
     connection = connect(program.entry())
     pids = ask(connection, "tools/list")["pids"]
     assert all(map(is_running, pids))
-    begin = time.monotonic()
     connection.close()
-    assert time.monotonic() - begin < 10
     assert program.methods[-2:] == ["the end of the input", "SIGTERM"]
     assert connection.process.returncode == -signal.SIGKILL
     eventually(lambda: not any(map(is_running, pids)))
@@ -871,6 +868,4 @@ def test_a_child_that_keeps_the_output_open_does_not_keep_us(stdio_server, conne
     connection = connect(program.entry(timeout=1))
     with pytest.raises(Failure):
         ask(connection, "tools/call", CALL)
-    begin = time.monotonic()
     connection.close()
-    assert time.monotonic() - begin < 6

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from little_server import LittleServer, text
+from patience import PATIENCE
 from scripted_model import (
     CUT,
     DONE,
@@ -138,7 +139,7 @@ def test_several_calls_run_at_the_same_time_and_keep_their_order():
     second_is_done = threading.Event()
 
     def first(arguments: dict) -> dict:
-        assert second_is_done.wait(20)  # so this can only work if both run
+        assert second_is_done.wait(PATIENCE)  # so this can only work if both run
         return text("one")
 
     with LittleServer({"first": {"answer": first},
@@ -640,10 +641,11 @@ def test_a_server_that_is_gone_is_an_answer_to_the_model():
 def test_a_server_that_needs_too_long_is_an_answer_to_the_model():
     with LittleServer({"f": {"answer": lambda arguments: None}}) as server, \
             ScriptedModel(wants("s__f", {}), says("Too slow.")) as model, \
-            Chat(model.llm, {"s": Server("s", server.url, timeout=0.3)}) as chat:
+            Chat(model.llm, {"s": Server("s", server.url)}) as chat:
         finish(chat.meet_servers())
+        chat.connections["s"].server.timeout = 0.3
         assert texts_of(chat.ask("Go")) == "Too slow."
-        assert server.somebody_hung_up.wait(10)
+        assert server.somebody_hung_up.wait(PATIENCE)
     assert "0.3 seconds" in model.was_sent[1]["messages"][-1]["content"]
 
 
@@ -760,7 +762,7 @@ def test_who_leaves_during_a_tool_call_finds_the_conversation_as_it_was():
             if isinstance(one, Waiting) and server.calls:
                 break
         events.close()
-        assert server.somebody_hung_up.wait(10)  # so the tool knows that nobody waits for it
+        assert server.somebody_hung_up.wait(PATIENCE)  # so the tool knows that nobody waits for it
         assert chat.messages == before
         assert texts_of(chat.ask("Still there?")) == "Here."
 
@@ -796,7 +798,7 @@ def test_who_leaves_during_an_answer_finds_the_conversation_as_it_was():
         leave_at(Text, chat)
         assert chat.messages == []
         gate.set()
-        assert model.somebody_hung_up.wait(10)
+        assert model.somebody_hung_up.wait(PATIENCE)
         assert texts_of(chat.ask("Still there?")) == "Here."
 
 
