@@ -2041,7 +2041,7 @@ class Chat(contextlib.AbstractContextManager):
             if isinstance(answer, list):
                 self.found[name] = make_tools(self.connections[name], answer, self.names)
             else:
-                yield Note(f"{name} can't list its tools again: {answer}")
+                yield Note(f"{name} can't list its tools again, so we keep those we know: {answer}")
                 self.connections[name].fresh_until["tools"] = time.monotonic() + 600
         self.look_around()
         for name, job in self.explorers.items():
@@ -2622,7 +2622,8 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
     """show the servers, and how we talk to them"""
     for name, server in chat.servers.items():
         how = briefly(server) if isinstance(server, Problem) else \
-            f"MCP {chat.connections[name].version} over {'HTTP' if server.url else 'stdio'}"
+            f"MCP {chat.connections[name].version} over {'HTTP' if server.url else 'stdio'}" + \
+            ("" if chat.found.get(name) else ", without tools")
         screen.say(f"  {name}: {how}".replace("\n", "\n    "))
 
 

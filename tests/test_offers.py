@@ -303,8 +303,8 @@ def test_a_list_is_asked_for_again_when_its_time_is_over(meet, old, pages, times
 
 
 @pytest.mark.parametrize("method, features, note", [
-    ("tools/list", ["tools"], ["s can't list its tools again: No."]),
-    ("tools/list", ["resources"], ["s can't list its tools again: No."]),
+    ("tools/list", ["tools"], ["s can't list its tools again, so we keep those we know: No."]),
+    ("tools/list", ["resources"], ["s can't list its tools again, so we keep those we know: No."]),
     ("resources/list", ["resources"], [])])
 def test_a_list_that_fails_leaves_what_was_there(meet, method, features, note):
     chat, model, server = meet({"resources/templates/list": new({})}, ttl=0, offers=features)

@@ -569,6 +569,16 @@ def test_servers_without_tools_are_mentioned(tmp_path, model):
     assert "No tools discovered" in done.stderr
 
 
+@needs_terminal
+def test_where_there_are_no_tools_the_list_of_servers_shows_why(tmp_path, model):
+    with LittleServer({}) as server:
+        configure(tmp_path, s=server, gone={"url": "http://127.0.0.1:9/mcp"})
+        with Terminal("chat.py", cwd=tmp_path) as terminal:
+            assert "No tools discovered" in terminal.wait_for("You: ")
+            shown = terminal.ask("/servers")
+    assert "  s: MCP 2026-07-28 over HTTP, without tools\n  gone: nobody answers" in shown
+
+
 @pytest.mark.parametrize("content, words", [
     (None, ["other.json"]), ("{", ["other.json", "not valid JSON", "line 1"]),
     ("[]", ["other.json", "must look like"]), (b"\xff\xfe\xff", ["other.json"])])
