@@ -21,8 +21,8 @@ written in the order in which things happen:
     Part 9   The terminal         what you see and type
     Part 10  The whole program    the map again, in code
 
-The main road is Parts 1, 2, 6, 7 and 10, and takes twenty minutes. What can wait says "skip
-this on a first reading". A few words mean the same thing everywhere in this file:
+The main road is Parts 1, 2, 6, 7 and 10, and the comment at the top of each other part: half an
+hour. What can wait says "skip this on a first reading". A few words:
 
     server      one entry of mcp_servers.json       e.g. "dexcom"
     tool        a function that a server offers     e.g. "readings"
@@ -30,7 +30,9 @@ this on a first reading". A few words mean the same thing everywhere in this fil
     message     one JSON object on its way          e.g. {"jsonrpc": "2.0", ...}
     turn        your question and all that follows, until the model's last word
     event       one thing worth showing meanwhile   e.g. Text("You had ")
-    job         work that goes on beside other work, and can be stopped
+    work        a function that waits for something, like a server's answer
+    job         one run of it, in a thread of its own, beside others; it can be stopped
+    new, older  a server that speaks MCP 2026-07-28, or only a version before that
 """
 
 import argparse
@@ -73,7 +75,7 @@ from oauth_handler import (
 )
 
 NEWEST = "2026-07-28"  # the version of MCP that we would rather speak,
-OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]  # and those that begin with a handshake
+OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]  # and those of older servers (Part 4)
 ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 
 MAX_BYTES = 32 * 2**20  # the longest message that we accept
@@ -84,7 +86,7 @@ MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
 MAX_QUESTIONS = 10      # of a server, in one tool call
-HELLO_SECONDS = 10      # for a connection, and for the first answer of a new server
+HELLO_SECONDS = 10      # for a connection, and for the first answer of a server
 HERE = Path(__file__).resolve().parent
 
 
@@ -99,9 +101,9 @@ class Problem(Exception):
 class Failure(Problem):
     """A server didn't give us a result. Its text goes on after "dexcom: ".
 
-    kind   "refused"      it answered with a JSON-RPC error: `code`, `data`
+    kind   "refused"      it answered with a JSON-RPC error (`code`, `data`), or we won't go on
            "status"       an HTTP status took the place of an answer: `status`
-           "session"      an older server has forgotten our visit, and looked at nothing
+           "session"      an older server no longer knows us, and has not done what we asked
            "broken"       no answer came, or none that makes sense
            "timeout"      no answer came in time
            "unreachable"  we never got through, so nothing has happened there
@@ -134,7 +136,7 @@ def as_list(value: object) -> list:
 #     ]}
 #
 # Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env. A
-# mistake inside one entry costs that entry only; the other servers still work.
+# wrong value in one entry costs that entry only; the other servers still work.
 
 @dataclass
 class Server:
@@ -252,7 +254,7 @@ def our_entries(config: dict) -> list | None:
         {"mcpServers": {"files": {"command": ...}}}        Claude Desktop, Cursor, LM Studio
         {"mcp_servers": {"files": {"transport": ...}}}     fastchat-mcp
 
-    These we translate. What we have no setting for is left out; None: we don't know the shape.
+    These we translate, and take what means the same there. None: we don't know the shape.
     """
     if "servers" in config:
         return config["servers"] if isinstance(config["servers"], list) else None
@@ -956,7 +958,7 @@ PASSED_ON = {"HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TZ", "
 class StdioConnection(Connection):
     """A program on this computer. We start it; it reads messages, and prints some."""
 
-    probe = "server/discover"  # some end when their first request is one they don't know
+    probe = "server/discover"  # some end at a request that they don't know; then only this is lost
 
     def __init__(self, server: Server):
         super().__init__(server)
@@ -971,7 +973,7 @@ class StdioConnection(Connection):
             raise Failure("cancelled", "stopped.")
         server = self.server
         env = {key: os.environ[key] for key in PASSED_ON & set(os.environ)} | server.env
-        # "./run.sh" is beside the file that names it; "npx" is looked for on the PATH (on
+        # "./run.sh" is in the folder where it starts; "npx" is looked for on the PATH (on
         # Windows, it is npx.cmd); "python" is this Python, which certainly exists.
         named = server.command
         if Path(named).name != named:
@@ -1066,7 +1068,8 @@ class StdioConnection(Connection):
 
 
 def end_process(process: Any, seconds: float = 2) -> None:
-    """Wait for a program whose input is closed. If it doesn't end, ask; if not even then, kill."""
+    """Wait for a program whose input is closed. If it doesn't end, ask; if not even then, kill.
+    What it has started itself, and left behind, is asked and killed in any case."""
     for sign in ("SIGTERM", "SIGKILL"):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
@@ -1100,14 +1103,14 @@ HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -3202
 def judge(hello: str, answer: dict | Failure) -> str:
     """Which version to speak with a server, by its answer to our first request.
 
-        to server/discover, a result that lists its versions     the newest that we speak
-        error -32022, which lists them as well                   the newest that we speak
+        to server/discover, a result that lists its versions     2026-07-28 if it is among them
+        error -32022, which lists them as well                   2026-07-28 if it is among them
         to any other, a result that has a "resultType"           2026-07-28
         any other result: it ignored what is new in our request  an older one
         error -32601 and HTTP 404: new, but without this method  2026-07-28
-        any other error or HTTP status, or no answer             an older one
+        most other errors and HTTP statuses, or no answer        an older one
 
-    Raises the Failure where it says nothing about versions.
+    Raises the Failure where that says nothing about versions, and where we share none.
     """
     if isinstance(answer, dict) and hello != "server/discover":
         return NEWEST if "resultType" in answer else OLDER[0]
@@ -1345,7 +1348,7 @@ class Job(threading.Thread):
         self.result: Any = None
         self.error: BaseException | None = None
         self.tool = ""  # the tool that it waits for, if any
-        self.questions: list[list] = []  # that its server has asked, and whether we answered
+        self.questions: list[list] = []  # that its server has asked, and whether we said yes
         self.cancelled = threading.Event()
         self.stop: Callable[[], object] = lambda: None  # ends what it is waiting for
         self.guard = threading.Lock()
@@ -1895,7 +1898,7 @@ class Chat(contextlib.AbstractContextManager):
                 return (yield from together([work]))[0]
             except TooLong:
                 turns = [n for n, message in enumerate(messages) if message["role"] == "user"]
-                if len(turns) == 1:
+                if len(turns) < 2:
                     raise
                 del messages[:turns[1]]
                 yield Note("The conversation is too long for this model. Its oldest turn is "
@@ -2606,7 +2609,7 @@ def show_help(chat: Chat, rest: str, screen: Screen) -> None:
     """show this list"""
     for name, command in COMMANDS.items():
         screen.say(f"  {name:12} {command.__doc__}")
-    screen.say("  quit, exit   end the chat (or Ctrl-D; Ctrl-C only stops an answer)")
+    screen.say("  quit, exit   end the chat (or Ctrl-D, or Ctrl-C; that stops an answer first)")
 
 
 def show_tools(chat: Chat, rest: str, screen: Screen) -> None:
@@ -2906,7 +2909,7 @@ def run(make_llm: Callable[[], LLM] = openai_from_env, words: list[str] | None =
         if not options.demo:
             read_env()
         with contextlib.ExitStack() as stack:
-            tracing = options.trace or os.getenv("MCP_TRACE", "0") != "0"
+            tracing = options.trace or os.getenv("MCP_TRACE") not in (None, "", "0")
             if tracing:
                 wire.setLevel(logging.DEBUG)
                 wire.addHandler(logging.StreamHandler())
