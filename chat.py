@@ -325,6 +325,7 @@ class Connection:
         self.asking = threading.Lock()     # held while a person answers; one for a whole Chat
         self.places = threading.Semaphore(MAX_QUESTIONS)  # for questions that wait for that
         self.jobs: list[Job] = []          # those that wait for the server now
+        self.others: dict[str, list[dict]] = {}  # what it has besides tools (see explore())
         # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
         self.fresh_until: dict[str, float] = {}
 
@@ -1684,11 +1685,10 @@ OTHER_LISTS = {"resources": "resources/list", "resourceTemplates": "resources/te
                "prompts": "prompts/list"}
 
 
-def explore(connection: Connection, known: dict[str, list[dict]], job: Job
-            ) -> dict[str, list[dict]]:
-    """What a server has besides tools: {"resources": [{"uri": ...}], "resourceTemplates":
-    [{"uriTemplate": ...}], "prompts": [{"name": ...}]}. What it can't list stays as known."""
-    found = {**dict.fromkeys(OTHER_LISTS, []), **known}
+def explore(connection: Connection, job: Job) -> None:
+    """Find out what a server has besides tools: {"resources": [{"uri": ...}], "resourceTemplates":
+    [{"uriTemplate": ...}], "prompts": [{"name": ...}]}. What it can't list stays as it was."""
+    found = {**dict.fromkeys(OTHER_LISTS, []), **connection.others}
     failures = contextlib.suppress(Failure, LoginNeeded)
     with failures:
         if connection.is_new and not connection.offers:  # (others have said so at the hello)
@@ -1699,14 +1699,13 @@ def explore(connection: Connection, known: dict[str, list[dict]], job: Job
         if method.partition("/")[0] in connection.offers:
             with failures:
                 found[key] = list_all(connection, method, key, job)
-    return found
+    connection.others = found
 
 
-def reading_tool(connection: Connection, found: dict[str, list[dict]], names: dict[tuple, str]
-                 ) -> Tool:
+def reading_tool(connection: Connection, resources: list[dict], names: dict[tuple, str]) -> Tool:
     """The tool with which the model reads the resources that explore() has found."""
     known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
-             for one in [*found["resources"], *found["resourceTemplates"]]]
+             for one in resources]
     text = "Read one of this server's resources, which are texts and files.\nThere are: "
     while known and len(text) < 2000:
         text += known.pop(0)[:300] + ("; " if known else ".")
@@ -1854,8 +1853,7 @@ class Chat(contextlib.AbstractContextManager):
         self.tools: dict[str, Tool] = {}    # by full name: those that the model gets
         self.found: dict[str, list[Tool]] = {}  # by server: those that it has
         self.names: dict[tuple, str] = {}   # by server and tool: the full name
-        self.extras: dict[str, dict[str, list[dict]]] = {}  # by server: what explore() has found
-        self.explorers: dict[str, Job] = {}  # by server: the job that does so
+        self.explorers: dict[str, Job] = {}  # by server: the job that does explore()
         self.messages: list[dict] = []      # the conversation
         self.notes: list[str] = []          # texts that go to the model with the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
@@ -2002,10 +2000,11 @@ class Chat(contextlib.AbstractContextManager):
     def choose_tools(self) -> Generator[Event, None, None]:
         """Fill self.tools: what of all that there is the model gets."""
         each = [self.found.get(name, []) for name in self.servers]
-        for name, extras in list(self.extras.items()):
-            connection = self.connections[name]
-            if (extras["resources"] or extras["resourceTemplates"]) and not connection.server.tools:
-                each.append([reading_tool(connection, extras, self.names)])
+        for connection in self.connections.values():
+            others = connection.others
+            resources = others.get("resources", []) + others.get("resourceTemplates", [])
+            if resources and not connection.server.tools:
+                each.append([reading_tool(connection, resources, self.names)])
         # If they are too many, each server has to do without some.
         mixed = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
         if len(mixed) > MAX_TOOLS and not self.tools:
@@ -2020,8 +2019,7 @@ class Chat(contextlib.AbstractContextManager):
         for that but the first question, a little."""
         def work(name: str, job: Job) -> None:
             job.cancelled.wait(after)
-            known = self.extras.get(name, {})
-            self.extras[name] = explore(self.connections[name], known, job)
+            explore(self.connections[name], job)
 
         for name in self.found:
             before = self.explorers.get(name)
@@ -2048,7 +2046,7 @@ class Chat(contextlib.AbstractContextManager):
                 self.connections[name].fresh_until["tools"] = time.monotonic() + 600
         self.look_around()
         for name, job in self.explorers.items():
-            if name not in self.extras:
+            if not self.connections[name].others:
                 job.join(max(0, job.began + 1 - time.monotonic()))
         yield from self.choose_tools()
 
@@ -2058,7 +2056,7 @@ class Chat(contextlib.AbstractContextManager):
         for name, job in self.explorers.items():
             if server in ("", name):
                 job.join(max(0, job.began + HELLO_SECONDS - time.monotonic()))
-                for one in self.extras.get(name, {}).get(key, []):
+                for one in self.connections[name].others.get(key, []):
                     yield name, one
 
     def fetch(self, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
