@@ -349,8 +349,8 @@ class Connection:
         """Hear what the server says on its own account, if that needs anything to be done."""
 
     def hear(self, incoming: dict) -> None:
-        """Deal with a message that isn't an answer to us: something has changed, or somebody
-        asks. (A new server may not ask like that, so it gets no answer.)"""
+        """Deal with a message that isn't an answer to us: something has changed, or an older
+        server asks, and waits for our answer. (A new one may not ask like that, and gets none.)"""
         if "id" not in incoming:
             if str(incoming["method"]).endswith("/list_changed"):
                 self.fresh_until.clear()
@@ -360,8 +360,10 @@ class Connection:
                 # A person takes a while. Meanwhile, we go on to read what comes.
                 in_background(answer_old, self, incoming, self.visits)
             else:
+                reply: dict = {"result": {}} if incoming["method"] == "ping" else {
+                    "error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
                 with contextlib.suppress(Failure, LoginNeeded):
-                    deliver(self, reply_to(incoming))
+                    deliver(self, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
 
     def close(self) -> None:
         """Hang up."""
@@ -441,14 +443,6 @@ def refusal(error: object, status: int = 0) -> Failure:
     code, text = as_dict(error).get("code"), as_dict(error).get("message")
     return Failure("refused", str(text or "it refused, and didn't say why.")[:2000], status,
                    code if isinstance(code, int) else 0, as_dict(error).get("data"))
-
-
-def reply_to(incoming: dict) -> dict:
-    """Our answer to what an older server asks. It may at any time, and then it waits for it."""
-    if incoming["method"] == "ping":
-        return {"jsonrpc": "2.0", "id": incoming["id"], "result": {}}
-    return {"jsonrpc": "2.0", "id": incoming["id"],
-            "error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
 
 
 def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
@@ -824,15 +818,12 @@ class HttpConnection(Connection):
             if job is self.listener:
                 self.listens.set()
 
-        self.stop_listening()
+        self.listener.cancelled.set()
         self.listens.clear()
         self.listener = Job(work=work)
         if self.closed:
-            self.stop_listening()
+            self.listener.cancelled.set()
         self.listener.start()
-
-    def stop_listening(self) -> None:
-        self.listener.cancelled.set()
 
     def messages_of(self, response: requests.Response, message: dict, last: dict[str, str]
                     ) -> Iterator[dict]:
@@ -895,7 +886,7 @@ class HttpConnection(Connection):
 
     def close(self) -> None:
         self.closed = True
-        self.stop_listening()
+        self.listener.cancelled.set()
         for line in self.lines:
             line.session.close()
         if self.session_id:  # our visit ends here
