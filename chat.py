@@ -614,18 +614,16 @@ class Line(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        theirs: Any = type(pool).ConnectionCls
+        line = self
 
-        def make(**details: Any) -> Any:
-            self.wire = made = type(pool).ConnectionCls(**details)
+        class Wire(theirs):
+            def connect(self) -> None:
+                line.wire = self
+                super().connect()
+                line.sock = self.sock
 
-            def connect() -> None:
-                type(made).connect(made)
-                self.sock = made.sock
-
-            made.connect = connect
-            return made
-
-        pool.ConnectionCls = make
+        pool.ConnectionCls = Wire
         return pool
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
