@@ -409,13 +409,11 @@ def request(connection: Connection, method: str, params: dict | None = None,
     if "error" in answer:
         raise refusal(answer["error"])
     result = answer["result"]
-    if not isinstance(result, dict) or result.get("resultType", "complete") not in (
-            ["complete", "input_required"] if method in MAY_ASK_BACK else ["complete"]):
+    may_ask_back = method in ("tools/call", "prompts/get", "resources/read")  # (Part 8)
+    kinds = ["complete", "input_required"] if may_ask_back else ["complete"]
+    if not isinstance(result, dict) or result.get("resultType", "complete") not in kinds:
         raise Failure("broken", f"its answer to {method} is of a kind that we don't know.")
     return result
-
-
-MAY_ASK_BACK = ("tools/call", "prompts/get", "resources/read")  # (Part 8)
 
 
 def notify(connection: Connection, method: str, params: dict | None = None) -> None:
@@ -467,7 +465,7 @@ def loads(text: bytes | bytearray) -> Any:
             len(text) > MAX_BYTES // 4 and not text.isascii():
         raise ValueError("it would fill our memory")
     try:
-        found = DECODER.decode(text.decode("utf-8-sig"))
+        found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
         if rb"\ud" in text.lower():
             # Half of a letter, like "\ud83d" alone, is a text that nobody can print or send.
             found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
@@ -494,9 +492,6 @@ def finite(number: str) -> float:
     if not math.isfinite(float(number)):
         raise ValueError(f"{number} is not JSON")
     return float(number)
-
-
-DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
 
 
 # With --trace you see every message, and the HTTP around it. (In a program of your own, do
