@@ -75,7 +75,7 @@ from oauth_handler import (
 )
 
 NEWEST = "2026-07-28"  # the version of MCP that we would rather speak,
-OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]  # and those of older servers (Part 4)
+OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]  # those of older servers (Part 4)
 ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 
 MAX_BYTES = 32 * 2**20  # the longest message that we accept
@@ -302,21 +302,23 @@ def find(name: str) -> Path:
 #
 # The id ties an answer to its request. A notification has none: nobody answers it.
 #
-# How messages get to a server and back is the business of a Connection. Part 3 has two kinds
-# of them; the class below is all that the rest of this file knows about either.
+# How messages get to a server and back is the business of a Connection, of which Part 3 has two
+# kinds. request() sends one request. The other parts call ask() (Part 4), which is request() with
+# all that has to come before it.
 
 class Connection:
-    """What we know of one server, and how we reach it."""
+    """What we know of one server, and how we reach it. (For now, the first three lines will do;
+    the others are the notes that Parts 3 to 8 take.)"""
 
-    probe = ""      # a method to say hello with; "": we just ask what we want to know
     version = ""    # of MCP, as soon as Part 4 has agreed on one
-    ready = False   # whether Part 4 has said hello, so that we may ask for things
-    visits = 0      # how often it has begun to
-    closed = False  # for good
     capabilities: dict = {}   # what we can do for the server, and
-    offers: dict = {}         # what it can: {"tools": {"listChanged": true}, "resources": {}}
-    mirrored: dict | None = None   # by tool: the arguments that it wants in headers, too (Part 6);
-                                   # None: there are no headers on this way
+    offers: dict = {}         # what the server can: {"tools": {"listChanged": true}, "prompts": {}}
+    ready = False   # whether Part 4 has said hello, so that we may ask for things
+    visits = 0      # how many hellos it has begun
+    probe = ""      # a method to say hello with; "": we just ask what we want to know
+    closed = False  # for good
+    mirrored: dict | None = None   # by tool: the arguments that have to be sent as HTTP headers,
+                                   # too (Part 6); None: there are no headers on this way
 
     def __init__(self, server: Server):
         self.server = server
@@ -324,6 +326,7 @@ class Connection:
         self.greeting = threading.Lock()   # one thread says hello, the others wait for it
         self.asking = threading.Lock()     # held while a person answers; one for a whole Chat
         self.places = threading.Semaphore(MAX_QUESTIONS)  # for questions that wait for that
+        self.withdrawn: deque = deque(maxlen=100)  # ids of questions that have been taken back
         self.jobs: list[Job] = []          # those that wait for the server now
         self.others: dict[str, list[dict]] = {}  # what it has besides tools (see explore())
         # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
@@ -348,12 +351,18 @@ class Connection:
     def listen(self) -> None:
         """Hear what the server says on its own account, if that needs anything to be done."""
 
+    def close(self) -> None:
+        """Hang up."""
+
     def hear(self, incoming: dict) -> None:
         """Deal with a message that isn't an answer to us: something has changed, or an older
-        server asks, and waits for our answer. (A new one may not ask like that, and gets none.)"""
+        server asks, and waits for our answer. (A new one may not ask like that, and gets none.)
+        Skip this on a first reading."""
         if "id" not in incoming:
             if str(incoming["method"]).endswith("/list_changed"):
                 self.fresh_until.clear()
+            elif incoming["method"] == "notifications/cancelled":
+                self.withdrawn.append(as_dict(incoming.get("params")).get("requestId"))
         elif not self.is_new:
             if incoming["method"] == "elicitation/create" and self.capabilities and \
                     self.places.acquire(blocking=False):
@@ -365,9 +374,6 @@ class Connection:
                 with contextlib.suppress(Failure, LoginNeeded):
                     deliver(self, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
 
-    def close(self) -> None:
-        """Hang up."""
-
 
 def request(connection: Connection, method: str, params: dict | None = None,
             job: "Job | None" = None, seconds: float = 0) -> dict:
@@ -376,9 +382,11 @@ def request(connection: Connection, method: str, params: dict | None = None,
     `job` is the work that this belongs to (Part 5); to stop the job ends the waiting. `seconds`
     is how long the server may be silent; 0: as long as its "timeout" says.
     """
-    job = job or Job()
+    job = job or Job()  # (one that was never started has no thread: it is us who wait)
+    if job.cancelled.is_set():
+        raise Failure("cancelled", "stopped.")
     number = next(connection.ids)
-    meta: dict = {}
+    params, meta = dict(params or {}), dict[str, Any]()
     if connection.is_new:
         # The newest servers remember nothing between two requests. So each says who we are.
         meta = {"io.modelcontextprotocol/protocolVersion": NEWEST,
@@ -386,28 +394,31 @@ def request(connection: Connection, method: str, params: dict | None = None,
                 "io.modelcontextprotocol/clientCapabilities": connection.capabilities}
     if method == "tools/call":
         meta["progressToken"] = number  # so it can tell us how far it is, and with which call
-    message = {"jsonrpc": "2.0", "id": number, "method": method,
-               "params": {**(params or {}), **({"_meta": meta} if meta else {})}}
+    if meta:
+        params["_meta"] = meta
+    message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
     answer: dict = {}
     connection.jobs.append(job)
     try:
+        # (While a person answers a question of the server's, its clock stands still.)
         with job.waiting(seconds or connection.server.timeout, connection.asking.locked):
             for answer in connection.send(message, job):
                 if answer.get("method") == "notifications/progress":
                     job.hear_of_progress(as_dict(answer.get("params")), number)
-            if not is_answer(answer, number):
+            if not is_answer(answer, number):  # the last one should be
                 raise Failure("broken", f"it hung up without answering {method}.")
     except Failure as failure:
         # A server that is still at work for us should know that nobody waits for it any more.
         if failure.kind in ("cancelled", "timeout") and \
                 method not in ("initialize", connection.probe):
-            with contextlib.suppress(Failure, LoginNeeded):
+            with contextlib.suppress(Failure, LoginNeeded):  # (if that fails, never mind)
                 notify(connection, "notifications/cancelled", {"requestId": number})
         raise
     finally:
         connection.jobs.remove(job)
     if "error" in answer:
         raise refusal(answer["error"])
+    # A new server's result says whether it is "complete", or whether it has a question first.
     result = answer["result"]
     may_ask_back = method in ("tools/call", "prompts/get", "resources/read")  # (Part 8)
     kinds = ["complete", "input_required"] if may_ask_back else ["complete"]
@@ -439,7 +450,8 @@ def is_answer(incoming: dict, number: object) -> bool:
 def refusal(error: object, status: int = 0) -> Failure:
     """The Failure for {"code": -32602, "message": "Unknown tool: readings", "data": {...}}."""
     code, text = as_dict(error).get("code"), as_dict(error).get("message")
-    return Failure("refused", str(text or "it refused, and didn't say why.")[:2000], status,
+    kind = "broken" if code == PARSE_ERROR else "refused"
+    return Failure(kind, str(text or "it refused, and didn't say why.")[:2000], status,
                    code if isinstance(code, int) else 0, as_dict(error).get("data"))
 
 
@@ -447,8 +459,11 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
     """The messages in some JSON, or [] if it is none. (In 2025-03-26, there may be several.)"""
     try:
         found = loads(text)
-    except ValueError:
-        return []
+    except ValueError as error:
+        if b'"jsonrpc"' not in text[:1000] or b'"method"' in text:
+            return []
+        found = {"id": None, "error": {  # it was meant as an answer
+            "code": PARSE_ERROR, "message": f"its answer can't be read: {str(error)[:100]}."}}
     messages = [one for one in (found if isinstance(found, list) else [found])
                 if isinstance(one, dict) and {"method", "result", "error"} & set(one)]
     for message in messages:
@@ -598,10 +613,11 @@ class Line(HTTPAdapter):
     """The part of requests that does the sending, with two additions: another thread can hang
     up while we wait for an answer, and what travels can be seen."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, cookies: Any):
         super().__init__()
         self.name = name
         self.session = requests.Session()
+        self.session.cookies = cookies
         self.session.mount("http://", self)
         self.session.mount("https://", self)
         self.wire: Any = None  # urllib3's connection, and the socket in it (which it forgets when
@@ -684,6 +700,8 @@ class HttpConnection(Connection):
         self.session_id = ""  # an older server may give one out: its name for our visit
         # Calls can run side by side, and each needs a line to itself. These are free:
         self.lines: list[Line] = []
+        # By a cookie, some machines in front of several servers know which of them is ours.
+        self.cookies = requests.cookies.RequestsCookieJar()
         self.listener = Job()  # hears what an older server says unasked
         self.listens = threading.Event()  # set when it does, or when there is nothing to hear
         self.listens.set()
@@ -697,7 +715,7 @@ class HttpConnection(Connection):
         if method == "initialize":
             return headers
         headers["MCP-Protocol-Version"] = self.version or NEWEST
-        if self.session_id:
+        if self.session_id and not self.is_new:
             headers["Mcp-Session-Id"] = self.session_id
         if self.is_new:
             # What a request is about, for machines between us and the server.
@@ -747,7 +765,7 @@ class HttpConnection(Connection):
         try:
             line = self.lines.pop()
         except IndexError:
-            line = Line(self.server.name)
+            line = Line(self.server.name, self.cookies)
         job.stop = line.hang_up
         free = answered = False
         try:
@@ -828,7 +846,7 @@ class HttpConnection(Connection):
         chunks = iter(lambda: response.raw.read1(65536, decode_content=True), b"")
         if status == 200 and kind == "text/event-stream":
             for event in read_events(chunks):
-                for key, fits in ("id", "[!-~]*"), ("retry", "[0-9]{1,8}"):
+                for key, fits in ("id", "([!-~]([ -~]*[!-~])?)?"), ("retry", "[0-9]{1,8}"):
                     if re.fullmatch(fits, event.get(key, "\n")):
                         last[key] = event[key]
                 if event.get("data") and event.get("event") in (None, "", "message"):
@@ -846,8 +864,10 @@ class HttpConnection(Connection):
                 raise Failure("broken", TOO_LARGE)
         found = messages_in(body, name)
         codes = [as_dict(incoming.get("error")).get("code") for incoming in found]
+        # (Some say it with another status. But what has our id is the answer of who knows us.)
         if "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
-                status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower()):
+                status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower()
+                and not any(is_answer(one, message.get("id", "")) for one in found)):
             raise Failure("session", "it has forgotten our session.\nTry again.", status)
         for incoming in found:
             # It is our answer, whatever its id: some servers put null. But a 401, a 429 and
@@ -883,7 +903,7 @@ class HttpConnection(Connection):
         for line in self.lines:
             line.session.close()
         if self.session_id:  # our visit ends here
-            line = Line(self.server.name)
+            line = Line(self.server.name, self.cookies)
             with contextlib.suppress(requests.RequestException, OAuthError):
                 line.session.delete(self.url, headers=self.headers_for({}), auth=self.auth,
                                     timeout=2, allow_redirects=False)
@@ -979,6 +999,7 @@ class StdioConnection(Connection):
         # To read from a program is to wait, perhaps for ever, and so is to write. So threads
         # do that, and the rest of us look into queues, for as long as we like.
         self.process, self.alive = process, True
+        self.fresh_until.clear()
         self.outbox: queue.Queue = queue.Queue()
         self.last_words: deque[bytes] = deque(maxlen=3)
         complaints = in_background(self.hear_complaints, process)
@@ -1010,6 +1031,8 @@ class StdioConnection(Connection):
                     if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
                         self.hear(message)
                     continue
+                elif number is None and "error" in message and len(self.inboxes) == 1:
+                    number = message["id"] = next(iter(self.inboxes), None)
                 inbox = self.inboxes.get(number) if isinstance(number, int) else None
                 if inbox:
                     inbox.put(message)
@@ -1081,7 +1104,7 @@ def end_process(process: Any, seconds: float = 2) -> None:
 #
 # Skip this part on a first reading. The other parts don't know of it: they call ask().
 
-METHOD_NOT_FOUND, INVALID_PARAMS, OPEN_PAGE_FIRST = -32601, -32602, -32042
+PARSE_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS, OPEN_PAGE_FIRST = -32700, -32601, -32602, -32042
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022
 
 
@@ -1123,7 +1146,8 @@ def other_versions(theirs: str) -> Failure:
     return Failure("refused", f"it speaks MCP {theirs}, and we only {', '.join([NEWEST, *OLDER])}.")
 
 
-def say_hello(connection: Connection, method: str, params: dict | None, job: "Job") -> dict | None:
+def say_hello(connection: Connection, method: str, params: dict | None, job: "Job",
+              patience: float = HELLO_SECONDS) -> dict | None:
     """Agree on a version. If that has brought us the result of `method` too, return it."""
     connection.open()
     # (No second hello is said with a call: an older server may do it, and then we ask again.)
@@ -1134,7 +1158,7 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
     if not connection.version:
         try:
             first = request(connection, hello, params if hello == method else None, job,
-                            min(HELLO_SECONDS, connection.server.timeout))
+                            min(patience, connection.server.timeout))
         except Failure as failure:
             first = failure
         if judge(hello, first) == NEWEST:
@@ -1148,8 +1172,11 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
             # error that we got at first.
             connection.version = NEWEST if NEWEST in offered_in(failure) else ""
             if not connection.version:
-                raise (first if isinstance(first, Failure) and failure.kind == "status"
-                       else failure) from None
+                before = first if isinstance(first, Failure) else failure
+                if before.kind == "timeout" and failure.kind in ("refused", "status") and \
+                        patience == HELLO_SECONDS:
+                    return say_hello(connection, method, params, job, math.inf)
+                raise (before if failure.kind == "status" else failure) from None
     connection.ready = True
     if connection.version == NEWEST and hello == method and isinstance(first, dict):
         return first
@@ -1529,7 +1556,8 @@ class Tool:
         return {"every": True, "never": False}.get(self.connection.server.confirm, destroys)
 
 
-def list_all(connection: Connection, method: str, key: str, job: Job | None = None) -> list[dict]:
+def list_all(connection: Connection, method: str, key: str, job: Job | None = None,
+             once_more: bool = True) -> list[dict]:
     """All items of a list: list_all(connection, "prompts/list", "prompts")"""
     found: list[dict] = []
     params: dict = {}
@@ -1539,7 +1567,12 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
     until[key] = math.inf
     while True:
         began = time.monotonic()
-        page = ask(connection, method, params, job)
+        try:
+            page = ask(connection, method, params, job)
+        except Failure as failure:
+            if params and failure.code == INVALID_PARAMS and once_more:  # the bookmark is too old
+                return list_all(connection, method, key, job, once_more=False)
+            raise
         found += map(as_dict, as_list(page.get(key)))
         if connection.is_new:  # a new server says for how long (in ms) its list stays as it is
             lasts = page.get("ttlMs")
@@ -1570,7 +1603,10 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
             if isinstance(name, str) and (not chosen or name in chosen):
                 found.setdefault(name, tool)
     except Failure as failure:  # some servers have no tools, but other things
-        if failure.code != METHOD_NOT_FOUND or not connection.ready:
+        has_none = [METHOD_NOT_FOUND]
+        if connection.offers and "tools" not in connection.offers:
+            has_none += [INVALID_PARAMS, -32600, -32000]  # (no two say it in the same way)
+        if not connection.ready or failure.code not in has_none:
             raise
     if connection.is_new and connection.mirrored is not None:
         look_for_headers(connection, found, job or Job())
@@ -1680,9 +1716,13 @@ def explore(connection: Connection, job: Job) -> None:
             connection.offers = as_dict(about.get("capabilities"))
     for key, method in OTHER_LISTS.items():
         connection.fresh_until[key] = math.inf
-        if method.partition("/")[0] in connection.offers:
-            with failures:
+        may_have = method.partition("/")[0] in connection.offers
+        with failures:
+            if may_have:
                 found[key] = list_all(connection, method, key, job)
+                continue
+        if may_have or connection.is_new and not connection.offers:  # it has failed this time
+            connection.fresh_until[key] = time.monotonic() + 60
     connection.others = found
 
 

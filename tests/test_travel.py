@@ -623,13 +623,21 @@ def test_what_a_program_prints_besides_is_skipped(stdio_server, connect):
     assert ask(connect(program.entry()), "tools/list") == MEET["server/discover"]
 
 
-def test_what_is_no_utf_8_is_skipped_too(stdio_server, connect):
+@pytest.mark.parametrize("result", ['"\\xff"', '{"celsius": NaN}', '{"celsius": 1e999}', "{"])
+def test_an_answer_that_cannot_be_read_is_waited_for_no_longer(stdio_server, connect, result):
     program = stdio_server(f"""
         for message in incoming():
-            os.write(1, b'{{"jsonrpc": "2.0", "id": %d, "result": "\\xff"}}\\n' % message["id"])
-            answer(message, {MEET["server/discover"]})
+            if message["method"] == "server/discover":
+                answer(message, {MEET["server/discover"]})
+            else:
+                # A line that is no message is skipped, and so is what isn't an answer.
+                os.write(1, b'This is fine: {{"id": NaN}}\\n{{"jsonrpc": "2.0", "method": NaN}}\\n')
+                found = b'{{"jsonrpc": "2.0", "id": %d, "result": {result}}}\\n'
+                os.write(1, found % message["id"])
     """)
-    assert ask(connect(program.entry()), "tools/list") == MEET["server/discover"]
+    with pytest.raises(Failure, match="its answer can't be read: ") as caught:
+        ask(connect(program.entry()), "tools/call", CALL)
+    assert caught.value.kind == "broken"
 
 
 @pytest.mark.line(46)
