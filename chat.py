@@ -81,7 +81,7 @@ ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 MAX_BYTES = 32 * 2**20  # the longest message that we accept
 TOO_LARGE = "it sent more than 32 MB in one message. Ask for less at a time."
 MAX_DEPTH = 100         # of {"a": {"b": {"c": ...
-MAX_PARTS = 800_000     # of a message: each {} and [] takes 60 bytes and more
+MAX_PARTS = 800_000     # of a message: each [] takes 60 bytes and more
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
@@ -476,8 +476,8 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
 def loads(text: bytes | bytearray) -> Any:
     """json.loads for what comes from outside: whatever is wrong with it, it's a ValueError."""
     # (Where one letter is a special one, Python keeps the whole text with 4 bytes per letter.)
-    if text.count(b"[") + text.count(b"{") > MAX_PARTS or \
-            len(text) > MAX_BYTES // 4 and not text.isascii():
+    if text.count(b"[") + 3 * text.count(b"{") + 0.4 * text.count(b",") > MAX_PARTS or \
+            len(text) > MAX_BYTES // 4 and (rb"\u" in text or not text.isascii()):
         raise ValueError("it would fill our memory")
     try:
         found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
@@ -523,8 +523,8 @@ def trace(arrow: str, name: str, message: object, http: str = "",
     if not wire.isEnabledFor(logging.DEBUG):
         return
     lines = [http] if http else []
-    lines += [f"{key}: {without_secrets(value) if '://' in value else value}"
-              if key.lower() in HARMLESS else f"{key}: ***" for key, value in headers]
+    lines += [f"{key}: {without_secrets(value) if key.lower() in HARMLESS else '***'}"
+              for key, value in headers]
     if message:
         text = json.dumps(message, indent=2, ensure_ascii=False)
         text = re.sub(r'("requestState": )".*"', r'\1"***"', text)
@@ -596,7 +596,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
             if at_start:
                 text, at_start = text.removeprefix("\ufeff"), False
             name, _, value = text.partition(":")
-            size += len(text) + 1
+            size += len(text) + 100  # what Python needs besides
             if name == "data":
                 data.append(value.removeprefix(" "))
             elif name in ("event", "id", "retry"):
@@ -618,6 +618,8 @@ class Line(HTTPAdapter):
         self.name = name
         self.session = requests.Session()
         self.session.cookies = cookies
+        # requests looks at each redirect, and reads it whole, although we let it follow none.
+        self.session.get_redirect_target = lambda resp: None  # type: ignore[assignment]
         self.session.mount("http://", self)
         self.session.mount("https://", self)
         self.wire: Any = None  # urllib3's connection, and the socket in it (which it forgets when
@@ -753,7 +755,8 @@ class HttpConnection(Connection):
             fruitless = 0 if went_on else fruitless + 1
             stopped = threading.Event()
             job.stop = stopped.set
-            if stopped.wait(max(50, int(last.get("retry", 1000))) / 1000) or \
+            least = 50 if message else 1000  # who just listens has time
+            if stopped.wait(max(least, int(last.get("retry", 1000))) / 1000) or \
                     job.late or job.cancelled.is_set():
                 return
             verb = "GET"
@@ -793,6 +796,8 @@ class HttpConnection(Connection):
                 if job.cancelled.is_set():
                     return False
             for incoming in self.messages_of(response, message, last):
+                if job.late or job.cancelled.is_set():
+                    return False
                 if "method" in incoming and incoming["method"] != "notifications/progress":
                     self.hear(incoming)
                     continue
@@ -906,7 +911,7 @@ class HttpConnection(Connection):
             line = Line(self.server.name, self.cookies)
             with contextlib.suppress(requests.RequestException, OAuthError):
                 line.session.delete(self.url, headers=self.headers_for({}), auth=self.auth,
-                                    timeout=2, allow_redirects=False)
+                                    timeout=2, allow_redirects=False, stream=True)
             line.session.close()
 
 

@@ -185,7 +185,7 @@ def get_metadata(candidates: list[str], near: str) -> "Answer":
                 raise unreachable(url)    # a hiccup; it doesn't mean that there is no document
             if not 300 <= answer.status < 400:
                 break
-            url = urljoin(url, answer.location)
+            url = answer.location
         if answer.status == 200 and answer.document is not None:
             return answer
     return replace(answer, document=None)
@@ -633,9 +633,8 @@ def post_login_form(endpoint: str, form: dict[str, str], redirect_uri: str) -> s
         answer = fetch("POST", target, may_redirect=True, data=form)
         if answer.location.startswith(redirect_uri + "?"):
             return answer.location.removeprefix(redirect_uri + "?")
-        target = urljoin(target, answer.location)
-        if not answer.location or not is_safe(target, endpoint) or \
-                origin(target) != origin(endpoint):
+        target = answer.location
+        if not is_safe(target, endpoint) or origin(target) != origin(endpoint):
             break
     raise OAuthError(f'the login form was refused (HTTP {answer.status}). Check "login_form".')
 
@@ -938,7 +937,7 @@ def is_safe(url: object, near: str = "https://localhost") -> bool:
     False
     """
     # Two programs may read one odd address in two ways, like https://good\@evil.
-    if not isinstance(url, str) or re.search(r"[^\x21-\x7e]|[\\#]", url):
+    if not isinstance(url, str) or len(url) > 2000 or re.search(r"[^\x21-\x7e]|[\\#]", url):
         return False
     try:
         parts = urlsplit(url)
@@ -974,7 +973,7 @@ def is_local(host: str) -> bool:
 class Answer:
     status: int
     document: dict | None = field(default=None, repr=False)    # the JSON object in it
-    location: str = ""                                         # where a redirect goes
+    location: str = ""                                         # where a redirect goes: an address
 
 
 def fetch(method: str, url: str, headers: dict | None = None, may_redirect: bool = False,
@@ -985,18 +984,32 @@ def fetch(method: str, url: str, headers: dict | None = None, may_redirect: bool
     an `auth` that adds nothing: without one, requests would add a password from ~/.netrc.
     """
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
-    end, body = time.monotonic() + 60, b""
-    try:
-        with requests.request(method, url, headers=headers, auth=lambda request: request,
-                              timeout=(5, 30), allow_redirects=False, stream=True,
-                              **options) as response:
+    answers: list[tuple[requests.Response, bytes]] = []
+
+    def exchange() -> None:
+        session = requests.Session()
+        # (requests looks at each redirect, and reads it whole, although we let it follow none.)
+        session.get_redirect_target = lambda resp: None        # type: ignore[assignment]
+        body = b""
+        # All that requests raises is an OSError.
+        with contextlib.suppress(OSError, ValueError), session, session.request(
+                method, url, headers=headers, auth=lambda request: request, timeout=(5, 30),
+                allow_redirects=False, stream=True, **options) as response:
             for piece in response.iter_content(65536):
                 body += piece
-                if len(body) > MAX_BYTES or time.monotonic() > end:
+                if len(body) > MAX_BYTES:
                     body = b""
                     break
-    except (OSError, ValueError):        # all that requests raises is an OSError
-        raise unreachable(url) from None                       # its details may hold secrets
+            answers.append((response, body))
+
+    # In a thread, since a service may take its time with each byte: no timeout ends that.
+    work, end = threading.Thread(target=exchange, daemon=True), time.monotonic() + 60
+    work.start()
+    while work.is_alive() and time.monotonic() < end:
+        work.join(0.1)
+    if not answers:
+        raise unreachable(url)           # why is not said: the details may hold secrets
+    response, body = answers[0]
     redirected = 300 <= response.status_code < 400
     if redirected and method == "POST" and not may_redirect:
         raise OAuthError("the sign-in service redirected a private request. "
@@ -1006,8 +1019,10 @@ def fetch(method: str, url: str, headers: dict | None = None, may_redirect: bool
         kind = response.headers.get("Content-Type", "")
         document = dict(parse_qsl(body.decode("utf-8", "replace"))) \
             if kind.startswith("application/x-www-form-urlencoded") else json.loads(body)
-    return Answer(response.status_code, document if isinstance(document, dict) else None,
-                  response.headers.get("Location", "") if redirected else "")
+    location = ""
+    with contextlib.suppress(ValueError):
+        location = urljoin(url, response.headers.get("Location", "")) if redirected else ""
+    return Answer(response.status_code, document if isinstance(document, dict) else None, location)
 
 
 def unreachable(url: str) -> TemporaryOAuthError:
