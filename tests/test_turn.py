@@ -19,6 +19,7 @@ from scripted_model import (
     CUT,
     DONE,
     HANG,
+    Reply,
     ScriptedModel,
     cut_into,
     delta,
@@ -33,6 +34,7 @@ from scripted_model import (
 from scripted_server import new
 
 from chat import (
+    MAX_CALLS,
     MAX_ROUNDS,
     Chat,
     Event,
@@ -413,8 +415,7 @@ def test_calls_of_a_strange_shape_never_crash_a_turn(stream, two_tools):
     (pieces(delta("content_filter")), "filter"),
     (pieces(delta("stop")), "empty"),
     (pieces(), "empty"),
-    (raw(), "empty"),
-    (raw(b"<html>Welcome to the hotel's wifi</html>"), "empty"),
+    (raw(event(delta(content="Once upon"))), "broke off"),
 ])
 def test_a_note_says_why_an_answer_is_not_whole(reply, words):
     with chat_with(reply) as (chat, _):
@@ -459,9 +460,34 @@ def assert_fails_and_goes_on(reply: Any, *words: str) -> str:
     (raw(event({"error": "just words"})), ["just words"]),
     (says("It is ", b'data: {"error": {"message": "GPU lost"}}\n\n'), ["GPU lost"]),
     (says("It is ", CUT), ["broke", "again"]),
+    (raw(), ["not a model's service", "/v1"]),
+    (raw(b"<html>Welcome to the hotel's wifi</html>"), ["not a model's service"]),
+    (Reply([b'{"error": "Unexpected endpoint"}']), ["not a model's service"]),
+    (Reply([b"not zipped at all"], 400, {"Content-Encoding": "gzip"}), ["can't be read"]),
+    (wants(*["s__f", {}] * (MAX_CALLS + 1)), ["without end"]),
+    (pieces(delta(tool_calls=[{"index": number} for number in range(60_000)])), ["without end"]),
+    (pieces(*[delta(tool_calls=[{"index": 0, "function": {"name": "x" * 2**20}}])] * 40),
+     ["without end"]),
+    (raw(*[b"data: " + b"x" * 2**20] * 40), ["The model's service", "more than 32 MB"]),
 ])
 def test_an_error_of_the_models_service_is_a_sentence_and_the_chat_goes_on(reply, words):
     assert_fails_and_goes_on(reply, *words)
+
+
+@pytest.mark.parametrize("reply", [
+    refusal(400, "a-key is too old. " * 100), refusal(400, "x" * 497 + "a-key"),
+    raw(event({"error": {"message": "a-key is too old."}})), raw(event({"error": "a-key?"}))])
+def test_whatever_the_models_service_says_the_key_is_not_shown(reply):
+    shown = assert_fails_and_goes_on(reply)
+    assert "a-key" not in shown and "a-k" not in shown and len(shown) < 700
+
+
+@pytest.mark.parametrize("status", [301, 307, 308])
+def test_the_conversation_goes_to_no_other_host(status):
+    with ScriptedModel(says("Got it.")) as other:
+        said = assert_fails_and_goes_on(
+            refusal(status, "Moved.", {"Location": f"{other.base_url}/chat/completions"}))
+    assert "has moved" in said and other.was_sent == []
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[1]", b'{"error": "no"}',
@@ -798,6 +824,13 @@ def test_who_leaves_during_an_answer_finds_the_conversation_as_it_was():
         leave_at(Text, chat)
         assert chat.messages == []
         gate.set()
+        assert model.somebody_hung_up.wait(PATIENCE)
+        assert texts_of(chat.ask("Still there?")) == "Here."
+
+
+def test_a_model_that_has_fallen_silent_is_hung_up_on():
+    with chat_with(says("One ", HANG), says("Here.")) as (chat, model):
+        leave_at(Text, chat)
         assert model.somebody_hung_up.wait(PATIENCE)
         assert texts_of(chat.ask("Still there?")) == "Here."
 
