@@ -167,7 +167,7 @@ def load_servers(path: Path) -> dict[str, Server | Problem]:
         raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
                       "Look for a missing quote, or a comma after the last item.") from None
     except (OSError, ValueError, RecursionError, Problem) as error:
-        raise Problem(f"{path} can't be read: {error}") from None
+        raise Problem(f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
     entries = our_entries(as_dict(config))
     if entries is None or is_too_deep(config):
         raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
@@ -196,8 +196,8 @@ def by_name(entries: list, path: Path) -> dict[str, Server | Problem]:
     return servers
 
 
-# The rest of this part checks entries, so that each mistake gets a message of its own. Skip
-# this on a first reading.
+# Checking entries, so that each mistake gets a message of its own, and the files of other
+# programs: skip this on a first reading.
 
 # For each kind of field in Server: its name in a message, and a test for it.
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
@@ -409,7 +409,10 @@ def request(connection: Connection, method: str, params: dict | None = None,
                     job.hear_of_progress(as_dict(answer.get("params")), number)
             if not is_answer(answer, number):  # the last one should be
                 raise Failure("broken", f"it hung up without answering {method}.")
+        if "error" in answer:
+            raise refusal(answer["error"])
     except Failure as failure:
+        failure.args = (without_ours(str(failure), connection.server),)
         # A server that is still at work for us should know that nobody waits for it any more.
         if failure.kind in ("cancelled", "timeout") and \
                 method not in ("initialize", connection.probe):
@@ -418,8 +421,6 @@ def request(connection: Connection, method: str, params: dict | None = None,
         raise
     finally:
         connection.jobs.remove(job)
-    if "error" in answer:
-        raise refusal(answer["error"])
     # A new server's result says whether it is "complete", or whether it has a question first.
     result = answer["result"]
     may_ask_back = method in ("tools/call", "prompts/get", "resources/read")  # (Part 8)
@@ -548,6 +549,16 @@ def without_secrets(url: str) -> str:
     return path + mark + re.sub(r"([^&=]+=)?[^&]+", r"\1***", query)
 
 
+def without_ours(text: str, server: Server) -> str:
+    """A server's words about what went wrong, which you and the model will read. Some repeat what
+    we have told only them."""
+    ours = [*server.headers.values(), server.url.partition("?")[2], *(
+        value for name, value in server.env.items() if re.search("KEY|TOKEN|SECRET|PASS", name))]
+    for word in re.split(r"[\s&=]+", " ".join(ours)):
+        text = text.replace(word, "***") if len(word) >= 8 else text
+    return text
+
+
 # ── Part 3: Two ways to travel ───────────────────────────────────────────────────────────
 #
 # Over HTTP, each message is a POST to the server's one address, and the server decides how
@@ -568,7 +579,7 @@ def without_secrets(url: str) -> str:
 # To a program on this computer ("stdio"), each message is one line on its standard input, and
 # each line that it prints is a message for us.
 #
-# Skip this part on a first reading. https://modelcontextprotocol.io/specification (Transports)
+# Skip this on a first reading. https://modelcontextprotocol.io/specification (Transports)
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     r"""Read server-sent events, which MCP servers send, and models too (Part 7).
@@ -1002,7 +1013,9 @@ class StdioConnection(Connection):
                 # Ctrl-C should reach only us. We tell the servers ourselves.
                 start_new_session=True, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0))
         except (OSError, ValueError) as error:
-            raise Failure("unreachable", f"{server.command} doesn't start: {error}.") from None
+            raise Failure("unreachable", f"{server.command} doesn't start: "
+                                         f"{getattr(error, 'strerror', error)}.\n"
+                                         f'Check its "command" and its "cwd".') from None
         # To read from a program is to wait, perhaps for ever, and so is to write. So threads
         # do that, and the rest of us look into queues, for as long as we like.
         self.process, self.alive = process, True
@@ -1075,6 +1088,9 @@ class StdioConnection(Connection):
         words = b" ".join(self.last_words).decode("utf-8", "replace")
         raise Failure("broken", "the program has ended" + (f": {words[:200]}" if words else "."))
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def close(self) -> None:
         self.closed = True
         if self.process:
@@ -1109,7 +1125,7 @@ def end_process(process: Any, seconds: float = 2) -> None:
 # Nobody tells us which it is. So we ask our first question in the new way; a new server just
 # answers it, and an older one says something else, for which there is the table in judge().
 #
-# Skip this part on a first reading. The other parts don't know of it: they call ask().
+# Skip this on a first reading. The other parts don't know of it: they call ask().
 
 PARSE_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS, OPEN_PAGE_FIRST = -32700, -32601, -32602, -32042
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022
@@ -1194,6 +1210,7 @@ def shake_hands(connection: Connection, job: "Job") -> None:
     """The opening of older servers: initialize, and a notification that we have understood."""
     connection.open()  # a program may have ended at our first try
     connection.version = OLDER[0]
+    connection.withdrawn.clear()  # ids are good for one visit
     ours = {"protocolVersion": OLDER[0], "capabilities": connection.capabilities,
             "clientInfo": ABOUT_US}
     try:
@@ -1294,8 +1311,8 @@ AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
 #     job: ask salesforce   ──┼──▶  queue  ──▶  together() yields them, to whoever shows them
 #     job: ask sheets       ──┘
 #
-# The order of the results is the order of the jobs, whichever is ready first. Read the events;
-# skip the rest on a first reading.
+# The order of the results is the order of the jobs, whichever is ready first. Have a look at the
+# events; what comes after them, skip on a first reading.
 
 @dataclass
 class Event:
@@ -1313,6 +1330,7 @@ class Text(Event):  # a piece of the model's answer
 @dataclass
 class Waiting(Event):  # nothing has happened for a moment
     seconds: float  # since something last did
+    what: list[str] = field(default_factory=list)  # the servers or tools that are waited for
 
 @dataclass
 class Note(Event):  # something that the person should know
@@ -1366,7 +1384,7 @@ class Job(threading.Thread):
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
-        self.tool = ""  # the tool that it waits for, if any
+        self.about = ""  # the server or the tool that it waits for
         self.questions: list[list] = []  # that its server has asked, and whether we said yes
         self.cancelled = threading.Event()
         self.stop: Callable[[], object] = lambda: None  # ends what it is waiting for
@@ -1444,7 +1462,7 @@ class Job(threading.Thread):
         self.until = min(now + self.seconds, self.latest)
         if now > self.last_progress + 0.1:  # some servers tell us a thousand times a second
             self.last_progress = now
-            self.report(Progress(self.tool, progress, total if is_number(total) else None,
+            self.report(Progress(self.about, progress, total if is_number(total) else None,
                                  str(params.get("message") or "")[:200]))
 
 
@@ -1453,8 +1471,8 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
-    """Do all these works at the same time. Yields what they report; then returns their
-    results, in the order of the list: `results = yield from together([...])`."""
+    """Do all these works at the same time; each is a function that gets its Job. Yields what they
+    report; then returns their results, in the order of the list."""
     news: queue.Queue = queue.Queue()
     jobs = [Job(news.put, work) for work in works]
     running, last = len(jobs), time.monotonic()
@@ -1465,7 +1483,8 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
             try:
                 event = news.get(timeout=0.1)
             except queue.Empty:
-                yield Waiting(time.monotonic() - last)
+                yield Waiting(time.monotonic() - last,
+                              [job.about for job in jobs if job.about and job.is_alive()])
                 continue
             if event is None:
                 running -= 1
@@ -1558,10 +1577,127 @@ class Tool:
     def must_be_confirmed(self) -> bool:
         """Whether to ask the person first. A server that says nothing of destruction passes:
         the specification would have us think the worst, but hardly any server says anything."""
-        destroys = self.annotations.get("destructiveHint") is True and \
+        if self.connection.server.confirm != "destructive":
+            return self.connection.server.confirm == "every"
+        return self.annotations.get("destructiveHint") is True and \
             self.annotations.get("readOnlyHint") is not True
-        return {"every": True, "never": False}.get(self.connection.server.confirm, destroys)
 
+
+def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
+    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]
+
+    If the person has chosen some of them, you get those."""
+    found: dict[str, dict] = {}
+    for tool in list_all(connection, "tools/list", "tools", job):  # (it may come in pages)
+        name, chosen = tool.get("name"), connection.server.tools
+        if isinstance(name, str) and (not chosen or name in chosen):
+            found.setdefault(name, tool)
+    if connection.is_new and connection.mirrored is not None:
+        look_for_headers(connection, found, job or Job())
+    return list(found.values())
+
+
+def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> Tool:
+    """From the server's envelope to ours. The schema stays as it is, but for two words that
+    OpenAI insists on. A tool keeps its full name for as long as the program runs, for the
+    conversation uses it: `names` has those given so far, by server and tool."""
+    server, name, schema = connection.server.name, found["name"], as_dict(found.get("inputSchema"))
+    return Tool(
+        full_name=names.setdefault((server, name), full_name(server, name, names.values())),
+        name=name, connection=connection,
+        description=str(found.get("description") or found.get("title") or "")[:20_000],
+        schema={**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
+        annotations=as_dict(found.get("annotations")))
+
+
+def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
+    """A name that OpenAI takes (letters, digits, _ and -, at most 64), and nobody has yet.
+
+    >>> full_name("my files", "read.file", []), full_name("a", "b", ["a__b"])
+    ('my_files__read_file', 'a__b_2')
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")[:64]
+    others = (f"{name[:61 - len(str(number))]}_{number}"
+              for number in itertools.count(2))
+    there = set(taken)
+    return next(one for one in itertools.chain([name], others) if one not in there)
+
+
+def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
+    """The tools of a server. If they are too many, one more than MAX_TOOLS will do: so
+    choose_tools() sees that they are."""
+    return [make_tool(connection, one, names) for one in found[:MAX_TOOLS + 1]]
+
+
+def discover(servers: dict[str, Server | Problem], connections: dict[str, Connection],
+             names: dict[tuple, str]) -> Generator[Event, None, dict[str, list[Tool]]]:
+    """Ask all servers for their tools at the same time. Returns the tools of each, in the order
+    of the file. A server that is down costs only its own tools; it becomes a Problem."""
+    def work(name: str, job: Job) -> list[dict]:
+        job.about = name
+        return list_tools(connections[name], job)
+
+    # A Generator[A, None, B] is a function that yields As, one by one, and in the end returns a B.
+    # "yield from" passes on what another one yields, and then gives us what it returned: here the
+    # answers, in the order of the servers. partial(work, name) is work() with its first argument
+    # filled in. The second, its job, it gets when it is its turn.
+    working = [name for name, server in servers.items() if isinstance(server, Server)]
+    answers = yield from with_logins([functools.partial(work, name) for name in working])
+    answered = dict(zip(working, answers, strict=True))
+    tools: dict[str, list[Tool]] = {}
+    for name in servers:
+        answer = answered.get(name, servers[name])
+        if not isinstance(answer, list):
+            servers[name] = Problem(str(answer))
+            yield Found(name, problem=str(answer))
+            continue
+        tools[name] = make_tools(connections[name], answer, names)
+        yield Found(name, len(answer))
+    for name in tools:
+        for missing in set(connections[name].server.tools) - {one.name for one in tools[name]}:
+            yield Note(f'{name} has no tool called "{missing}" (see its setting "tools").')
+    return tools
+
+
+def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[str]]:
+    """What the model reads of a tool's result, and the files that were made of its pictures.
+
+        {"content": [{"type": "text", "text": "22.5 degrees"},
+                     {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}],
+         "structuredContent": {"temperature": 22.5}}
+
+    `save(data, mime type)` makes a file of base64 data, and returns its path.
+    """
+    parts: list[str] = []
+    files: list[str] = []
+    # ("content" is a tool's word for it, "contents" a resource's.)
+    blocks = [as_dict(block) for block in as_list(result.get("content", result.get("contents")))]
+    for block in blocks:
+        kind = block.get("type", "file")
+        inner = as_dict(block.get("resource")) or block  # "resource": a document, included
+        data = inner.get("data", inner.get("blob"))
+        mime = str(inner.get("mimeType") or "unknown type")
+        if isinstance(inner.get("text"), str):
+            parts.append(inner["text"])
+        elif isinstance(data, str) and len(files) >= 20:
+            parts.append(f"[{kind}, {mime}: not saved, there are too many]")
+        elif isinstance(data, str):
+            try:
+                files.append(save(data, mime))
+                parts.append(f"[{kind}, {mime}: the person has it, as the file {files[-1]}]")
+            except (ValueError, OSError) as error:
+                parts.append(f"[{kind}, {mime}: could not be saved: {error}]")
+        elif kind == "resource_link":
+            parts.append(f"[a link to {block.get('uri')}: {block.get('name')}]")
+        else:
+            parts.append(f"[{kind}: this program doesn't know how to show that]")
+    if "structuredContent" in result and not any(block.get("type") == "text" for block in blocks):
+        parts.append(json.dumps(result["structuredContent"], ensure_ascii=False))
+    return "\n".join(parts), files
+
+
+# Lists in pages, what a server has besides tools, and what it wants in headers: skip this on a
+# first reading.
 
 def list_all(connection: Connection, method: str, key: str, job: Job | None = None,
              once_more: bool = True) -> list[dict]:
@@ -1577,6 +1713,8 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         try:
             page = ask(connection, method, params, job)
         except Failure as failure:
+            if says_it_has_none(connection, key, failure):
+                return []
             if params and failure.code == INVALID_PARAMS and once_more:  # the bookmark is too old
                 return list_all(connection, method, key, job, once_more=False)
             raise
@@ -1599,114 +1737,13 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         params = {"cursor": cursor}
 
 
-def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
-    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]
+def says_it_has_none(connection: Connection, key: str, failure: Failure) -> bool:
+    """Some servers have no tools, but other things. They don't all say so in the same way."""
+    codes = [METHOD_NOT_FOUND]
+    if connection.offers and key not in connection.offers:
+        codes += [INVALID_PARAMS, -32600, -32000]
+    return connection.ready and failure.code in codes
 
-    If the person has chosen some of them, you get those."""
-    found: dict[str, dict] = {}
-    try:
-        for tool in list_all(connection, "tools/list", "tools", job):
-            name, chosen = tool.get("name"), connection.server.tools
-            if isinstance(name, str) and (not chosen or name in chosen):
-                found.setdefault(name, tool)
-    except Failure as failure:  # some servers have no tools, but other things
-        has_none = [METHOD_NOT_FOUND]
-        if connection.offers and "tools" not in connection.offers:
-            has_none += [INVALID_PARAMS, -32600, -32000]  # (no two say it in the same way)
-        if not connection.ready or failure.code not in has_none:
-            raise
-    if connection.is_new and connection.mirrored is not None:
-        look_for_headers(connection, found, job or Job())
-    return list(found.values())
-
-
-def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> Tool:
-    """From the server's envelope to ours. The schema stays as it is, but for two words that
-    OpenAI insists on. A tool keeps its full name for as long as the program runs, for the
-    conversation uses it: `names` has those given so far, by server and tool."""
-    server, name, schema = connection.server.name, found["name"], as_dict(found.get("inputSchema"))
-    return Tool(names.setdefault((server, name), full_name(server, name, names.values())), name,
-                connection, str(found.get("description") or found.get("title") or ""),
-                {**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
-                as_dict(found.get("annotations")))
-
-
-def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
-    """A name that OpenAI takes (letters, digits, _ and -, at most 64), and nobody has yet.
-
-    >>> full_name("my files", "read.file", []), full_name("a", "b", ["a__b"])
-    ('my_files__read_file', 'a__b_2')
-    """
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")[:64]
-    others = (f"{name[:61 - len(str(number))]}_{number}"
-              for number in itertools.count(2))
-    there = set(taken)
-    return next(one for one in itertools.chain([name], others) if one not in there)
-
-
-def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
-    """The tools of a server, and at most one too many: so it can be seen that they are."""
-    return [make_tool(connection, one, names) for one in found[:MAX_TOOLS + 1]]
-
-
-def discover(servers: dict[str, Server | Problem], connections: dict[str, Connection],
-             names: dict[tuple, str]) -> Generator[Event, None, dict[str, list[Tool]]]:
-    """Ask all servers for their tools at the same time. Returns the tools of each, in the order
-    of the file. A server that is down costs only its own tools; it becomes a Problem."""
-    # "yield from" passes on the events of with_logins() as our own, and then gives us what it
-    # returned: here the answers, in the order of the servers.
-    working = [name for name, server in servers.items() if isinstance(server, Server)]
-    answers = yield from with_logins(
-        [functools.partial(list_tools, connections[name]) for name in working])
-    answered = dict(zip(working, answers, strict=True))
-    tools: dict[str, list[Tool]] = {}
-    for name in servers:
-        answer = answered.get(name, servers[name])
-        if not isinstance(answer, list):
-            servers[name] = Problem(str(answer))
-            yield Found(name, problem=str(answer))
-            continue
-        tools[name] = make_tools(connections[name], answer, names)
-        for missing in set(connections[name].server.tools) - {one["name"] for one in answer}:
-            yield Note(f'{name} has no tool called "{missing}" (see its setting "tools").')
-        yield Found(name, len(answer))
-    return tools
-
-
-def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[str]]:
-    """What the model reads of a tool's result, and the files that were made of its pictures.
-
-        {"content": [{"type": "text", "text": "22.5 degrees"},
-                     {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}],
-         "structuredContent": {"temperature": 22.5}}
-
-    `save(data, mime type)` makes a file of base64 data, and returns its path.
-    """
-    parts, files = [], []
-    blocks = [as_dict(block) for block in as_list(result.get("content", result.get("contents")))]
-    for block in blocks:
-        kind = block.get("type", "file")
-        inner = as_dict(block.get("resource")) or block  # "resource": a document, included
-        data = inner.get("data", inner.get("blob"))
-        mime = str(inner.get("mimeType") or "unknown type")
-        if isinstance(inner.get("text"), str):
-            parts.append(inner["text"])
-        elif isinstance(data, str):
-            try:
-                files.append(save(data, mime))
-                parts.append(f"[{kind}, {mime}: the person has it, as the file {files[-1]}]")
-            except (ValueError, OSError) as error:
-                parts.append(f"[{kind}, {mime}: could not be saved: {error}]")
-        elif kind == "resource_link":
-            parts.append(f"[a link to {block.get('uri')}: {block.get('name')}]")
-        else:
-            parts.append(f"[{kind}: this program doesn't know how to show that]")
-    if "structuredContent" in result and not any(block.get("type") == "text" for block in blocks):
-        parts.append(json.dumps(result["structuredContent"], ensure_ascii=False))
-    return "\n".join(parts), files
-
-
-# What a server has besides tools, and what it wants in headers: skip this on a first reading.
 
 OTHER_LISTS = {"resources": "resources/list", "resourceTemplates": "resources/templates/list",
                "prompts": "prompts/list"}
@@ -1753,6 +1790,7 @@ def look_for_headers(connection: Connection, found: dict[str, dict], job: Job) -
     """Remember which arguments of which tools a server wants to see in headers, too. A tool that
     has that wrong must be left out."""
     assert connection.mirrored is not None
+    news = []
     for name in list(found):
         try:
             connection.mirrored[name] = mirrored_in(found[name].get("inputSchema"))
@@ -1760,8 +1798,11 @@ def look_for_headers(connection: Connection, found: dict[str, dict], job: Job) -
             del found[name]
             if connection.mirrored.get(name, {}) is not None:  # it's enough to say so once
                 connection.mirrored[name] = None
-                job.report(Note(f"{connection.server.name}: {one_line(name)} can't be used: its "
-                                f"x-mcp-header {error}."))
+                news.append(f"{one_line(name)} can't be used: its x-mcp-header {error}.")
+    if len(news) > 50:
+        news[50:] = [f"{len(news) - 50} more of its tools can't be used, for such reasons."]
+    for text in news:
+        job.report(Note(f"{connection.server.name}: {text}"))
 
 
 def mirrored_in(schema: object) -> dict[str, tuple[str, ...]]:
@@ -1878,7 +1919,8 @@ class Chat(contextlib.AbstractContextManager):
     def __init__(self, llm: LLM, servers: dict[str, Server | Problem], system_prompt: str = "",
                  auth_for: Callable[[Server], Callable] = lambda server: add_nothing,
                  person: bool = False):
-        """`person` says whether somebody is there to answer what a server may ask."""
+        """`auth_for` gives what adds credentials to a server's requests; by default, nothing does.
+        `person` says whether somebody is there to answer what a server may ask."""
         self.llm, self.servers, self.system_prompt = llm, servers, system_prompt
         self.connections: dict[str, Connection] = {
             name: HttpConnection(server, auth_for(server)) if server.url
@@ -1899,7 +1941,11 @@ class Chat(contextlib.AbstractContextManager):
 
     def meet_servers(self) -> Generator[Event, None, None]:
         """Ask all servers for their tools. Yields what comes of it."""
-        Job(work=lambda job: job.cancelled.wait(0.1) or self.llm.client).start()  # see there
+        def load_openai(job: Job) -> None:
+            job.cancelled.wait(0.1)
+            assert self.llm.client  # it is made at its first use (see there)
+
+        Job(work=load_openai).start()
         self.found = yield from discover(self.servers, self.connections, self.names)
         yield from self.choose_tools()
 
@@ -1916,7 +1962,7 @@ class Chat(contextlib.AbstractContextManager):
             if "tool_calls" not in reply:
                 break
             messages += yield from self.run_tools(reply["tool_calls"])
-        else:
+        else:  # no "break" has ended the loop: the model still wants tools
             yield Note(f"Stopped after {MAX_ROUNDS} rounds of tool calls.")
         self.messages = messages
         self.notes.clear()
@@ -1931,7 +1977,8 @@ class Chat(contextlib.AbstractContextManager):
                 stream_reply, self.llm, [{"role": "system", "content": prompt}, *messages],
                 [tool.for_model() for tool in self.tools.values()])
             try:
-                return (yield from together([work]))[0]
+                [reply] = yield from together([work])  # as a job, it can be shown and stopped
+                return reply
             except TooLong:
                 turns = [n for n, message in enumerate(messages) if message["role"] == "user"]
                 if len(turns) < 2:
@@ -1951,16 +1998,18 @@ class Chat(contextlib.AbstractContextManager):
                 # Nobody but the model can put this right. It reads the answer, and tries again.
                 why = "there is no such tool" if tool is None else \
                     "its arguments are not a JSON object"
-                answer = f"Error: {why}. The arguments were: {function['arguments'][:1000]}"
-                function["arguments"] = "{}"
-                yield Note(f"The model called {function['name'] or 'nothing'}: {why}.")
-            elif (yield from self.is_allowed(tool, arguments)):
+                works.append(just(f"Error: {why}. The arguments were: "
+                                  f"{function['arguments'][:1000]}"))
+                function["arguments"] = "{}"  # its service would refuse what isn't JSON
+                yield Note(f"The model called {one_line(function['name']) or 'nothing'}: {why}.")
+                continue
+            allowed = yield from self.is_allowed(tool, arguments)
+            if allowed:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(functools.partial(self.run_tool, tool, arguments))
-                continue
             else:
-                answer = "Error: the person did not allow this call."
-            works.append(functools.partial(lambda answer, job: answer, answer))
+                yield Note(f"{one_line(tool.name)} was not called.")
+                works.append(just("Error: the person did not allow this call."))
         answers = yield from with_logins(works)
         for number, answer in enumerate(answers):
             if not isinstance(answer, str):  # nobody has signed in
@@ -1974,17 +2023,21 @@ class Chat(contextlib.AbstractContextManager):
         """Ask the person, where the server's setting "confirm" says so."""
         if not tool.must_be_confirmed() or tool.full_name in self.allowed:
             return True
+        # What can't be seen on a screen is shown by its number.
+        whole = json.dumps(arguments, indent=2, ensure_ascii=False).translate(
+            {code: f"\\u{code:04x}" for code in UNSEEN})
+        start = "\n".join(whole[:4000].split("\n")[:80])
         question = Question(f"{tool.connection.server.name} wants to run {one_line(tool.name)} "
-                            f"with {json.dumps(arguments, indent=2)}",
+                            f"with {start}" + ("\n... and more" if start != whole else ""),
                             {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
-        yield question
+        yield question  # whoever shows it has set its answer when we go on
         if question.answer == "a":
             self.allowed.add(tool.full_name)
         return question.answer in ("y", "a")
 
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. If that fails, the model should know: it may find another way."""
-        job.tool = tool.name
+        job.about = tool.name
         try:
             result = ask(tool.connection, tool.method, {"uri": str(arguments.get("uri", ""))}
                          if tool.method == "resources/read" else
@@ -1992,8 +2045,8 @@ class Chat(contextlib.AbstractContextManager):
             text, files = as_text(result, self.save)
             failed = result.get("isError") is True
         except Failure as failure:
-            text, files, failed = f"Error calling tool {tool.name}: {failure}", [], True
-        text = self.shortened(text)
+            text, files, failed = str(failure), [], True
+        text = self.shortened(f"Error calling tool {tool.name}: {text}" if failed else text)
         job.report(ToolResult(tool.name, text, failed, files))
         return text
 
@@ -2025,15 +2078,22 @@ class Chat(contextlib.AbstractContextManager):
         for job in self.explorers.values():
             job.cancelled.set()
         end = time.monotonic() + 6
-        for _ in together([functools.partial(lambda connection, job: connection.close(), connection)
-                           for connection in self.connections.values()]):
-            if time.monotonic() > end:
-                break
+        try:
+            for _ in together([
+                    functools.partial(lambda connection, job: connection.close(), connection)
+                    for connection in self.connections.values()]):
+                if time.monotonic() > end:
+                    break
+        finally:  # who can't wait presses Ctrl-C, but no program may stay behind
+            for connection in self.connections.values():
+                if isinstance(connection, StdioConnection) and connection.is_running():
+                    end_process(connection.process, 0)
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # What servers have besides tools, and tools that change: skip the rest of this class.
+    # What servers have besides tools, and tools that change: skip this on a first reading, and
+    # go on behind this class, with in_turn().
 
     def choose_tools(self) -> Generator[Event, None, None]:
         """Fill self.tools: what of all that there is the model gets."""
@@ -2080,7 +2140,8 @@ class Chat(contextlib.AbstractContextManager):
             if isinstance(answer, list):
                 self.found[name] = make_tools(self.connections[name], answer, self.names)
             else:
-                yield Note(f"{name} can't list its tools again, so we keep those we know: {answer}")
+                yield Note(f"{name} can't list its tools again, so we keep those we know: "
+                           f"{briefly(answer)}")
                 self.connections[name].fresh_until["tools"] = time.monotonic() + 600
         self.look_around()
         for name, job in self.explorers.items():
@@ -2104,7 +2165,7 @@ class Chat(contextlib.AbstractContextManager):
         [result] = yield from with_logins(
             [functools.partial(ask, self.connections[server], method, params)])
         if not isinstance(result, dict):
-            raise Problem(f"{server}: {result}")
+            raise Problem(f"{server}: {briefly(result)}")
         return result
 
     def read(self, server: str, uri: str) -> Generator[Event, None, None]:
@@ -2112,20 +2173,24 @@ class Chat(contextlib.AbstractContextManager):
         result = yield from self.fetch(server, "resources/read", {"uri": uri})
         text, files = as_text(result, self.save)
         yield from (Note(f"Saved {file}") for file in files)
-        text = self.shortened(f"The resource {uri} of {server}:\n{text}")
-        self.notes.append(text)
-        yield Note(f"The model gets {uri} ({len(text)} characters) with your next question.")
+        text = f"The resource {uri} of {server}:\n{text}"
+        self.notes.append(self.shortened(text))
+        of = f"the first {self.max_chars} of " if len(text) > self.max_chars else ""
+        yield Note(f"The model gets {uri} ({of}{len(text)} characters) with your next question.")
 
     def use_prompt(self, server: str, name: str, arguments: dict[str, str]
                    ) -> Generator[Event, None, None]:
         """Ask what a server's prompt says, with some of its arguments. Where one is missing
         that it needs, a Question comes first."""
-        for _, prompt in self.all_of("prompts", server):
+        prompts = [prompt for _, prompt in self.all_of("prompts", server)]
+        if prompts and name not in [prompt.get("name") for prompt in prompts]:
+            raise Problem(f"{server} has no prompt called {name}. /prompts lists them.")
+        for prompt in prompts:
             needed = as_list(prompt.get("arguments")) if prompt.get("name") == name else []
             for one in map(as_dict, needed):
                 if one.get("required") is True and str(one.get("name")) not in arguments:
-                    about = str(one.get("description") or "?")[:500]
-                    question = Question(f"{name} needs {one.get('name')}: {about}")
+                    about = f": {str(one['description'])[:500]}" if one.get("description") else ""
+                    question = Question(f"{name} needs {one.get('name')}{about}")
                     yield question
                     if not question.answer:
                         raise Problem("Nothing was asked. The prompt needs that: give it now, or "
@@ -2134,7 +2199,7 @@ class Chat(contextlib.AbstractContextManager):
         result = yield from self.fetch(server, "prompts/get",
                                        {"name": name, "arguments": arguments})
         messages: list[dict] = []
-        for message in map(as_dict, as_list(result.get("messages"))):
+        for message in map(as_dict, as_list(result.get("messages"))[:100]):
             role = "assistant" if message.get("role") == "assistant" else "user"
             text, _ = as_text({"content": [message.get("content")]}, self.save)
             messages.append({"role": role, "content": self.shortened(text)})
@@ -2153,6 +2218,11 @@ def in_turn(messages: list[dict]) -> list[dict]:
         else:  # (what has a tool call in it, or a tool's result, stays by itself)
             found.append(one)
     return found
+
+
+def just(text: str) -> Callable[[Job], str]:
+    """A work that only returns a text. (So the answers stay in the order of the calls.)"""
+    return lambda job: text
 
 
 class TooLong(Problem):
@@ -2342,24 +2412,24 @@ def explain(error: Any, llm: LLM) -> Problem:
 #                    "inputResponses": {"q1": {"action": "accept", "content": {...}}}}}
 #
 # What is asked and what is answered is the same in both, and so it is one function: answer().
-# Skip this part on a first reading.
+# Skip this on a first reading.
 
 def answer_old(connection: Connection, incoming: dict, visit: int) -> None:
     """An older server doesn't say which call its question belongs to. Any that waits will do.
 
-    Ids are good for one visit: in the next, the same one may stand for another question."""
+    It may withdraw its question; and in its next visit, the same id may stand for another one."""
     jobs = [job for job in connection.jobs if job.is_watched]
     reply: dict = {"jsonrpc": "2.0", "id": incoming["id"], "result": {"action": "cancel"}}
     with contextlib.suppress(Failure, LoginNeeded), contextlib.ExitStack() as at_the_end:
         at_the_end.callback(connection.places.release)
         try:
-            if jobs:
+            if jobs and incoming["id"] not in connection.withdrawn:
                 reply["result"] = answer(connection, incoming, jobs[-1])
         except Failure as failure:
             if failure.kind == "refused":
                 del reply["result"]
                 reply["error"] = {"code": INVALID_PARAMS, "message": str(failure)}
-        if connection.visits == visit:
+        if connection.visits == visit and incoming["id"] not in connection.withdrawn:
             deliver(connection, reply)
 
 
@@ -2370,7 +2440,7 @@ def answer_new(connection: Connection, result: dict, job: Job, number: int) -> d
     if not asked and not state:
         raise Failure("broken", "it wants an answer, and doesn't say to what.")
     if not asked:  # the server just wants a pause
-        job.cancelled.wait(min(0.05 * number, 0.25))
+        job.cancelled.wait(min(0.05 * 2**number, connection.server.timeout / 10))
         return state
     return {"inputResponses": {key: answer(connection, as_dict(asked[key]), job) for key in asked},
             **state}
@@ -2381,8 +2451,8 @@ def open_pages(connection: Connection, failure: Failure, job: Job) -> bool:
     you have been to some pages: {"elicitations": [{"mode": "url", "url": ...}]}"""
     pages = as_list(as_dict(failure.data).get("elicitations"))
     return bool(pages and connection.capabilities) and all(
-        answer(connection, {"method": "elicitation/create", "params": page}, job)["action"]
-        == "accept" for page in pages)
+        answer(connection, {"method": "elicitation/create", "params": {
+            **as_dict(page), "mode": "url"}}, job)["action"] == "accept" for page in pages)
 
 
 def answer(connection: Connection, asked: dict, job: Job) -> dict:
@@ -2409,7 +2479,13 @@ def decide(job: Job, text: str, choices: dict[str, str]) -> str:
         decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
             return decision or "c"
+        text = f"Please type one of these: {', '.join(choices)}."
     return "c"
+
+
+def quoted(message: object) -> str:
+    """A server's words, in which no line can be taken for one of ours."""
+    return str(message or "")[:2000].replace("\n", "\n  | ")
 
 
 def fill_in_form(server: str, params: dict, job: Job) -> dict:
@@ -2419,30 +2495,37 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
     if len(fields) > 50:
         raise Failure("refused", "it asks for more than 50 things at once.")
     content = {name: one["default"] for name, one in fields.items()
-               if one.get("default") is not None}
+               if one.get("default") not in (None, "", [])}
+    opening = f"{server} asks: {quoted(params.get('message'))}"
+    choices = {"y": "yes", "e": "edit", "d": "decline", "c": "cancel"}
+    if not fields:  # it only wants a yes
+        del choices["e"]
     while True:
-        before = f"{server} asks: {str(params.get('message') or '')[:2000]}"
+        before, who = opening, ""
         for name, field_schema in fields.items():
             needed = name in as_list(schema.get("required"))
-            optional = "" if needed or name in content else " (optional)"
             while True:
-                question = f"{before}\n{describe(name, field_schema)}{optional}".strip()
-                typed = job.ask_person(Question(question, default=shown(content.get(name, ""))))
-                before = ""
+                optional = "" if needed or name in content else " (optional)"
+                typed = job.ask_person(Question(
+                    f"{before}\n{who}{describe(name, field_schema)}{optional}".strip(),
+                    default=shown(content.get(name, ""))[:200]))
+                before, who = "", f"{server}: "  # (a server's words might name another)
                 if typed is None:
                     return {"action": "cancel"}
                 try:
-                    if typed := typed.strip() or shown(content.get(name, "")):
+                    if typed.strip() == "-" and not needed:
+                        content.pop(name, None)
+                    elif typed := typed.strip() or shown(content.get(name, "")):
                         content[name] = value_of(field_schema, typed)
-                    elif needed and name not in content:
+                    elif needed:
                         raise ValueError("It is needed.")
                     break
                 except ValueError as error:
                     before = str(error)
-        summary = "\n".join(f"  {name}: {shown(content[name])}" for name in fields
-                            if name in content)
-        decision = decide(job, f"{before}\nSend this to {server}?\n{summary}".strip(), {
-            "y": "yes", "e": "edit", "d": "decline", "c": "cancel"})
+        review = [f"Send this to {server}?", *(
+            f"  {one_line(name)}: {one_line(shown(content[name]))}"
+            for name in fields if name in content)]
+        decision = decide(job, "\n".join(review) if fields else opening, choices)
         if decision == "y":
             return {"action": "accept", "content": content}
         if decision != "e":
@@ -2469,27 +2552,34 @@ KINDS_OF_FIELD: dict[object, tuple[str, str]] = {
     "date-time": ("like 2026-07-28T18:30:00Z", r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\S+"),
 }
 LIMITS = {"minimum": "at least {}", "maximum": "at most {}", "minLength": "at least {} letters",
-          "maxLength": "at most {} letters", "minItems": "at least {}", "maxItems": "at most {}"}
+          "maxLength": "at most {} letters", "minItems": "at least {} of them",
+          "maxItems": "at most {} of them"}
 
 
 def describe(name: str, schema: dict) -> str:
     """A field in words, like "Size: how many machines (a whole number, at least 1)"."""
-    words = [value if value == title else f"{value} = {title}"
-             for value, title in choices_in(schema).items()]
-    words += ["several, with commas between them"] if schema.get("type") == "array" else []
+    choices = [value if value == title else f"{value} = {title}"
+               for value, title in choices_in(schema).items()]
+    words = ["several, with commas between them"] if schema.get("type") == "array" else []
     words += [KINDS_OF_FIELD[key][0] for key in (schema.get("type"), schema.get("format"))
               if isinstance(key, str) and key in KINDS_OF_FIELD]
     words += [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
     about = f": {schema['description']}" if schema.get("description") else ""
-    return f"{schema.get('title') or name}{about}"[:1000] + (f" ({', '.join(words)})"[:2000]
-                                                             if words else "")
+    limits = "; ".join(filter(None, [", ".join(choices), ", ".join(words)]))
+    text = f"{schema.get('title') or name}{about}"[:1000]
+    text += f" ({limits})"[:2000] if limits else ""
+    return " ".join(text.split())  # in one line
 
 
 def shown(value: object) -> str:
     """A field's value as somebody would type it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    if isinstance(value, list):
+        return ", ".join(f'"{one}"' if "," in str(one) else str(one) for one in value)
+    return str(value)
 
 
 def value_of(schema: dict, typed: str) -> Any:
@@ -2500,8 +2590,9 @@ def value_of(schema: dict, typed: str) -> Any:
                 not re.fullmatch(KINDS_OF_FIELD[key][1], typed):
             raise ValueError(f"It must be {KINDS_OF_FIELD[key][0]}.")
     values: list = [typed]
-    if kind == "array":
-        values = [one.strip() for one in typed.split(",") if one.strip()]
+    if kind == "array":  # what has a comma in it stands in quotes
+        found = re.findall(r'"([^"]*)"|([^,"]+)', typed)
+        values = [one for one in (quoted or plain.strip() for quoted, plain in found) if one]
     if choices:
         named = {title: value for value, title in choices.items()} | {it: it for it in choices}
         named = {key.lower(): value for key, value in named.items()} | named
@@ -2513,7 +2604,10 @@ def value_of(schema: dict, typed: str) -> Any:
     if kind == "boolean":
         return typed[0].lower() in "yt"
     if kind == "integer" or kind == "number":
-        value = finite(typed) if re.search("[.eE]", typed) else int(typed)
+        try:
+            value = finite(typed) if re.search("[.eE]", typed) else int(typed)
+        except ValueError:
+            raise ValueError("That number is too large.") from None
     size = value if isinstance(value, (int, float)) else len(value)
     for key, text in LIMITS.items():
         limit = schema.get(key)
@@ -2526,14 +2620,15 @@ def open_page(server: str, params: dict, job: Job) -> dict:
     """Some things a server should not hear from us, like a password. Then it asks you to open
     a page of its own. The address is only opened when you have seen it and agreed."""
     url = str(params.get("url"))
-    found = re.fullmatch(r"(https://[A-Za-z0-9.-]+|http://(?:localhost|127\.0\.0\.1))"
-                         r"(?::\d+)?(?:[/?#][!-\[\]-~]*)?", url)
+    found = re.fullmatch(r"(https://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])|"
+                         r"http://(?:localhost|127\.0\.0\.1|\[::1\]))"
+                         r"(?::\d+)?(?:[/?#][!-\[\]-~]*)?", url, re.I)
     if not found:
         raise Failure("refused", "it wants us to open an address that isn't a safe one.")
     host = found[1].partition("//")[2]
     strange = "\nThis name may only look like one that you know." if "xn--" in host.lower() else ""
     decision = decide(
-        job, f"{server} asks you to open a page: {str(params.get('message') or '')[:2000]}\n"
+        job, f"{server} asks you to open a page: {quoted(params.get('message'))}\n"
         f"The page is at {host}:\n  {url}{strange}",
         {"y": "open it", "d": "decline", "c": "cancel"})
     if decision != "y":
@@ -2591,7 +2686,6 @@ class Screen:
         self.shown = ""  # the line that says what we are waiting for
         self.last = ""  # the kind of what was printed last
         self.explained = False  # how to answer a question
-        self.running: list[str] = []
 
     def say(self, text: str = "", end: str = "\n") -> None:
         self.status("")
@@ -2602,14 +2696,17 @@ class Screen:
 
     def status(self, text: str) -> None:
         """A line that the next one is written over, and that goes when something comes."""
-        text = text and ("  " + one_line(text))[:shutil.get_terminal_size().columns - 2]
+        text = text and "  " + " ".join(one_line(text).split())
+        columns = shutil.get_terminal_size().columns - 2
+        text = text[:columns if text.isascii() else columns // 2]  # (some letters take two)
         if self.live and text != self.shown:
-            print(f"\r{' ' * len(self.shown)}\r{self.dim}{text}{self.plain}", end="", flush=True,
+            over = len(self.shown) if self.shown.isascii() else columns
+            print(f"\r{' ' * over}\r{self.dim}{text}{self.plain}", end="", flush=True,
                   file=self.aside)
             self.shown = text
 
     def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
-        self.last, self.running = "", []
+        self.last = ""
         try:
             for event in events:
                 self.show_one(event, waiting_for)
@@ -2621,10 +2718,10 @@ class Screen:
     def show_one(self, event: Event, waiting_for: str) -> None:
         kind = type(event).__name__
         match event:
-            case Waiting(seconds):
+            case Waiting(seconds, what):
                 if seconds > 0.4 and self.last not in ("Text", "Progress"):
-                    what = ", ".join(self.running) or waiting_for
-                    self.status(f"Waiting for {what}... {seconds:.0f} s")
+                    names = ", ".join(map(one_line, what))[:60] or waiting_for
+                    self.status(f"Waiting for {names}... {seconds:.0f} s")
                 return
             case Progress(tool, progress, total, message):
                 of = f" of {total:g}" if total else ""
@@ -2643,10 +2740,8 @@ class Screen:
                 count = f"{tools} tool{'' if tools == 1 else 's'}"
                 self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))
             case ToolCall(_, tool):
-                self.running.append(tool)
                 self.murmur(f"{gap}[Calling {one_line(tool)}...]")
             case ToolResult(tool, text, failed, files):
-                self.running.remove(tool)
                 if failed:
                     why = text.removeprefix(f"Error calling tool {tool}: ")
                     self.murmur(f"[Error calling tool {one_line(tool)}: {one_line(why)}]")
@@ -2660,7 +2755,8 @@ class Screen:
                     self.say("  ".join(f"[{key}] {meaning}" for key, meaning in choices.items()))
                 elif not self.explained:
                     self.explained = True
-                    self.murmur("[Enter takes what is in brackets. Ctrl-D gives no answer.]")
+                    self.murmur("[Enter takes what is in brackets; - leaves it out. "
+                                "Ctrl-D gives no answer.]")
                 if self.only_answer:  # input() would print its prompt among the answer
                     self.say("> ", end="")
                 with contextlib.suppress(EOFError):
@@ -2684,6 +2780,8 @@ def show_tools(chat: Chat, rest: str, screen: Screen) -> None:
         for tool in chat.tools.values():
             if tool.connection is connection:
                 screen.say(f"    {one_line(tool.name)}: {one_line(tool.description)}")
+    if not chat.connections:
+        screen.say("  There are no servers.")
 
 
 def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
@@ -2693,6 +2791,8 @@ def show_servers(chat: Chat, rest: str, screen: Screen) -> None:
             f"MCP {chat.connections[name].version} over {'HTTP' if server.url else 'stdio'}" + \
             ("" if chat.found.get(name) else ", without tools")
         screen.say(f"  {name}: {how}".replace("\n", "\n    "))
+    if not chat.servers:
+        screen.say("  There are none.")
 
 
 def show_resources(chat: Chat, rest: str, screen: Screen) -> None:
@@ -2719,8 +2819,8 @@ def show_prompts(chat: Chat, rest: str, screen: Screen) -> None:
     for server, one in chat.all_of("prompts"):
         words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
                                             map(as_dict, as_list(one.get("arguments"))))]
-        lines.append(f"  {one_line(' '.join(map(str, words)))}: "
-                     f"{one_line(one.get('description') or one.get('title') or '')}")
+        about = one_line(one.get("description") or one.get("title") or "")
+        lines.append(f"  {one_line(' '.join(map(str, words)))}{': ' * bool(about)}{about}")
     screen.say("\n".join(lines) or "  No server offers any.")
 
 
@@ -2762,9 +2862,10 @@ def save(chat: Chat, rest: str, screen: Screen) -> None:
                   for call in message.get("tool_calls", [])]
     try:
         with open(os.path.expanduser(rest), "x", encoding="utf-8", errors="replace") as file:
-            file.write("\n".join(parts))
+            file.write(clean("\n".join(parts)))
     except (OSError, ValueError) as error:
-        raise Problem(f"Can't write to that file: {error}.\n"
+        reason = getattr(error, "strerror", error)
+        raise Problem(f"Can't write to {rest or 'no name'}: {reason}.\n"
                       "Type /save and the name of a new one, like /save night.md.") from None
     screen.say(f"  Saved as {rest}.")
 
@@ -2788,7 +2889,7 @@ def talk(chat: Chat, screen: Screen) -> None:
             print()
             return
         name, _, rest = line.partition(" ")
-        if line.lower() in ("quit", "exit"):
+        if line.lower() in ("quit", "exit", "/quit", "/exit"):
             return
         try:
             if name in COMMANDS:
@@ -2871,8 +2972,8 @@ def read_env() -> None:
 
 def number_from_env(name: str, default: int) -> int:
     text = os.getenv(name) or str(default)
-    if not text.isdecimal():
-        raise Problem(f"{name} must be a whole number, not {text}. Look at it in .env.")
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise Problem(f"{name} must be a whole number, not {text[:40]}. Look at it in .env.")
     return int(text)
 
 
@@ -2893,8 +2994,7 @@ def options_from(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     if has_demo:
         add("--demo", action="store_true", help="a pretend model: no key, no account needed")
     options = parser.parse_intermixed_args(
-        [word.encode("utf-8", "replace").decode()
-         for word in (sys.argv[1:] if words is None else words)],
+        [whole(word) for word in (sys.argv[1:] if words is None else words)],
         argparse.Namespace(demo=False))
     from_input = options.question[-1:] == ["-"] or " ".join(options.question).endswith(" -")
     options.question = " ".join(options.question).strip()
@@ -2908,6 +3008,11 @@ def options_from(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     return options
 
 
+def whole(text: str) -> str:
+    """Python keeps the bytes that are no letters, in a way that nobody can print or send."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def chat_for(options: argparse.Namespace, make_llm: Callable[[], LLM], screen: Screen,
              stack: contextlib.ExitStack) -> Chat:
     """The chat that was asked for, before it has met its servers."""
@@ -2919,7 +3024,7 @@ def chat_for(options: argparse.Namespace, make_llm: Callable[[], LLM], screen: S
                     person=sys.stdin.isatty())
     path = Path(options.config or find("mcp_servers.json"))
     return Chat(make_llm(), load_servers(path) if options.config or path.exists() else {},
-                options.system_prompt or os.getenv("SYSTEM_PROMPT", ""),
+                whole(options.system_prompt or os.getenv("SYSTEM_PROMPT", "")),
                 signing_in(path, sys.stdin.isatty(), screen.say), sys.stdin.isatty())
 
 
@@ -2942,7 +3047,8 @@ def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
     if options.login:
         servers = {name: server for name, server in load_servers(path).items()
                    if name == options.login}
-        [server] = servers.values() or [Problem(f'There is no server "{options.login}".')]
+        [server] = servers.values() or [Problem(
+            f'There is no server "{options.login}", or it is not "enabled".')]
         if not isinstance(server, Server) or server.auth_type != "oauth":
             raise server if isinstance(server, Problem) else Problem(
                 f'{options.login} is not a server to sign in to: it has no "auth_type": "oauth".')
@@ -2954,7 +3060,10 @@ def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
     if options.logout:
         screen.say(f"Signed out of {options.logout}." if store.forget(options.logout) else
                    f"There is no login to {options.logout}.")
-    for login in store.overview() if options.logins else []:
+    logins = store.overview() if options.logins else []
+    if options.logins and not logins:
+        screen.say("You are signed in nowhere.")
+    for login in logins:
         until = time.strftime("%c", time.localtime(login.until)) if login.until else "it is refused"
         screen.say(f"{login.server}: signed in at {login.issuer}, until {until}" +
                    (" (renewed by itself)" if login.renews else ""))

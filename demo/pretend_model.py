@@ -45,6 +45,7 @@ LARGEST_BODY = 20_000_000       # bytes of a request
 
 I_AM = "I am a pretend model: a few rules, not an AI."
 I_NEED = "I would use the tool "     # begins a question of ours; the next message answers it
+RESOURCE = "The resource "           # begins a text that stands before the question (/read)
 
 SMALL_TALK = {    # what the question contains: our answer. The last one fits always.
     r"\b(hello|hi|hey|good (morning|evening))\b": f"Hello! {I_AM} {{tools}}",
@@ -60,7 +61,7 @@ def reply(messages: list[dict], tools: list[dict]) -> dict:
     if messages and messages[-1].get("role") == "tool":
         return {"role": "assistant", "content": quote_results(messages)}
     offers = [Offer(tool["function"]) for tool in tools if isinstance(tool.get("function"), dict)]
-    question = question_in(messages)[:LONGEST_QUESTION]
+    question = question_in(messages, offers)[:LONGEST_QUESTION]
     calls: list[dict] = []
     for tool, part in plan(question, offers):
         arguments, missing = fill(tool, part, guess=True)
@@ -72,16 +73,20 @@ def reply(messages: list[dict], tools: list[dict]) -> dict:
             "name": tool.full_name, "arguments": json.dumps(arguments)}})
     if calls:
         return {"role": "assistant", "content": None, "tool_calls": calls}
+    if messages and text_of(messages[-1]).startswith(RESOURCE):
+        return {"role": "assistant", "content": f"I have read: {shorten(text_of(messages[-1]))}"}
     answer = next(answer for pattern, answer in SMALL_TALK.items()
                   if re.search(pattern, question, re.IGNORECASE))
     return {"role": "assistant", "content": answer.format(tools=listed(offers))}
 
 
-def question_in(messages: list[dict]) -> str:
+def question_in(messages: list[dict], offers: list["Offer"]) -> str:
     """What the user says at the end. If it answers a question of ours, also what came before."""
     roles = [message.get("role") for message in messages]
     texts = [text_of(message) for message in messages]
-    if roles[-3:] == ["user", "assistant", "user"] and texts[-2].startswith(I_NEED):
+    texts = [text.rpartition("\n\n")[2] if text.startswith(RESOURCE) else text for text in texts]
+    if roles[-3:] == ["user", "assistant", "user"] and texts[-2].startswith(I_NEED) and \
+            not plan(texts[-1], offers):
         return f"{texts[-3]}\n{texts[-1]}"
     return texts[-1] if roles[-1:] == ["user"] else ""
 

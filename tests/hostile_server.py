@@ -50,7 +50,7 @@ STILL_WORK = {
     "has_an_unknown_type_for_a_schema", "has_a_list_of_properties_for_a_schema",
     "prints_a_banner", "floods_standard_error", "ignores_the_end_of_its_input_and_sigterm"}
 # Those that want a handshake, and those that show in the list of tools, not in a call.
-OF_THE_OLD = {"forgets_each_session", "asks_the_person_for_ever"}
+OF_THE_OLD = {"forgets_each_session", "asks_the_person_for_ever", "asks_in_a_storm"}
 IN_LISTS_ONLY = {"turns_pages_for_ever", "turns_pages_for_ever_and_slowly", "turns_large_pages",
                  "has_10_000_tools", *(name for name in STILL_WORK if name.endswith("_schema"))}
 
@@ -183,6 +183,9 @@ HTTP |= {
     "answers_with_html": always(head("Content-Type: text/html", CLOSE) + b"<h1>Welcome!</h1>"),
     "redirects_to_another_host": always(
         head("Location: http://localhost:9/mcp", NOTHING, status="307 Temporary Redirect")),
+    "redirects_to_nonsense": always(head("Location: http://[", NOTHING, status="302 Found")),
+    "redirects_with_a_body_of_500_mb": endless(
+        head("Location: /x", "Content-Length: 500000000", status="307 Temporary Redirect"), PIECE),
     "redirects_to_itself": always(head("Location: ", NOTHING, status="307 Temporary Redirect")),
     "wants_a_token_for_ever": always(
         head("WWW-Authenticate: Bearer", NOTHING, status="401 Unauthorized")),
@@ -197,6 +200,7 @@ HTTP |= {
     "asks_for_patience_for_ever": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
     "sends_comments_for_ever": endless(STREAM, chunk(b": nothing new\n\n" * 100)),
     "sends_a_body_of_500_mb": endless(head(JSON, "Content-Length: 500000000"), PIECE),
+    "sends_an_event_of_empty_lines": endless(STREAM, chunk(b"data\n" * 13_000), 1000),
     "sends_a_line_of_100_mb": endless(STREAM + chunk(b"data: "), chunk(PIECE), 1600),
     # We asked for "identity", and get 500 MB in half of one; and then in 2 KB.
     "sends_a_gzip_bomb": endless(head(JSON, "Content-Encoding: gzip", CLOSE),
@@ -206,6 +210,7 @@ HTTP |= {
         + gzip.compress(gzip.compress(bytes(10**7)) * 50)),
     # Each of these 10 million lists takes 64 bytes in Python.
     "sends_a_body_of_empty_lists": long_body(b"[]," * 10_000, 1000, b"[]]", b"["),
+    "sends_a_list_of_small_texts": long_body(b'"ab",' * 10_000, 600, b'"ab"]', b"["),
     # And each letter 4, as soon as one of them is beyond 65535.
     "sends_a_long_text_with_an_emoji": long_body(PIECE, 470, '😀"'.encode(), b'"'),
     "says_it_will_close_and_answers_and_never_does": lambda request: iter(
@@ -213,6 +218,11 @@ HTTP |= {
     "forgets_each_session": lambda request: iter([
         head(JSON, CLOSE, "Mcp-Session-Id: visit-1") + as_bytes(result(request))
         if request["method"] == "initialize" else head(NOTHING, status="404 Not Found")]),
+    # All at once, it asks 1,000 times whether we are there; and it takes no answer.
+    "asks_in_a_storm": lambda request: iter(
+        [head(JSON, CLOSE) + as_bytes(result(request))] if request["method"] == "initialize" else
+        [STREAM + chunk(b"".join(event({"jsonrpc": "2.0", "id": number, "method": "ping"})
+                                 for number in range(1000))), SILENCE]),
     "answers_one_byte_a_second": lambda request: itertools.chain.from_iterable(
         (bytes([byte]), 1) for byte in head(JSON, NOTHING) + as_bytes(result(request))),
     "cuts_lf_at_every_byte": cut_at_every_byte(b"\n"),
@@ -259,6 +269,8 @@ class HostileHttp:
                 request = json.loads(incoming.read(size) or b"{}")
                 name, _, only = first.split()[1].decode().strip("/").partition("/")
                 if not {"id", "method"} <= set(request):
+                    if name == "asks_in_a_storm" and "method" not in request:
+                        self.give(visitor, SILENCE)
                     visitor.sendall(head(NOTHING, status="202 Accepted"))
                     continue
                 said = answer(name, only, request)

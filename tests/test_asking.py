@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import sys
+import threading
 import time
 import webbrowser
 from typing import Any
@@ -137,7 +138,7 @@ FIELDS: dict[str, tuple[dict, str, dict, dict]] = {
         "1.5": "It must be a whole number.", "two": "It must be a whole number."}),
     "number": ({"type": "number", "minimum": -1.5, "default": 2.5}, "a number, at least -1.5", {
         "": 2.5, "3": 3, "1e3": 1000.0, "-1.5": -1.5}, {"-2": "It must be at least -1.5.",
-        "NaN": "It must be a number.", "1e999": "1e999 is not JSON"}),
+        "NaN": "It must be a number.", "1e999": "That number is too large."}),
     "boolean": ({"type": "boolean", "default": False}, "yes or no", {
         "": False, "y": True, "Yes": True, "n": False}, {"1": "It must be yes or no."}),
     "enum": (string(enum=["eu", "us"], default="eu"), "eu, us", {
@@ -148,11 +149,18 @@ FIELDS: dict[str, tuple[dict, str, dict, dict]] = {
         "": "s", "l": "l", "Large one": "l"}, {"Large": "Large is not one of them."}),
     "several": ({"type": "array", "items": string(enum=["a", "b", "c"]), "minItems": 2,
                  "maxItems": 2, "default": ["a", "b"]},
-                "a, b, c, several, with commas between them, at least 2, at most 2", {
-        "": ["a", "b"], "c,a": ["c", "a"]}, {"a": "It must be at least 2.",
-        "a, b, c": "It must be at most 2.", "a, x": "x is not one of them."}),
+                "a, b, c; several, with commas between them, at least 2 of them, "
+                "at most 2 of them", {
+        "": ["a", "b"], "c,a": ["c", "a"]}, {"a": "It must be at least 2 of them.",
+        "a, b, c": "It must be at most 2 of them.", "a, x": "x is not one of them."}),
+    "commas": ({"type": "array", "items": string(enum=["Red, dark", "Blue"]),
+                "default": ["Red, dark"]}, "Red, dark, Blue; several, with commas between them", {
+        "": ["Red, dark"], 'Blue, "red, dark"': ["Blue", "Red, dark"]}, {
+        "Red, Blue": "Red is not one of them."}),
+    "whole": ({"type": "integer", "default": 5.0}, "a whole number", {"": 5}, {
+        "9" * 5000: "That number is too large."}),
     "anyOf": ({"type": "array", "items": {"anyOf": TITLED}, "default": ["s"]},
-              "s = Small one, l = Large one, several, with commas between them", {
+              "s = Small one, l = Large one; several, with commas between them", {
         "": ["s"], "large ONE, s": ["l", "s"]}, {"s;l": "s;l is not one of them."}),
 }
 
@@ -183,9 +191,9 @@ def test_defaults_are_sent_what_has_no_value_is_left_out_and_all_can_be_edited(a
                              "default": True}))), "", "", "3", "", "", "e", "us", "", "", "", "y")
     assert replies == [{"action": "accept", "content": {"region": "us", "size": 3, "more": True}}]
     assert [(one.text, one.default) for one in heard[:5]] == [
-        ("db asks: Where?\nregion", "eu"), ("size (a whole number)", ""),
-        ("It is needed.\nsize (a whole number)", ""), ("note (optional)", ""),
-        ("More: or not (yes or no)", "yes")]
+        ("db asks: Where?\nregion", "eu"), ("db: size (a whole number)", ""),
+        ("It is needed.\ndb: size (a whole number)", ""), ("db: note (optional)", ""),
+        ("db: More: or not (yes or no)", "yes")]
     assert {"  region: eu", "  size: 3", "  more: yes"} < set(heard[5].text.split("\n"))
     assert [one.default for one in heard[6:]] == ["eu", "3", "", "yes", ""]
 
@@ -198,6 +206,30 @@ def test_a_default_is_checked_like_what_is_typed(asks, connected):
 def test_no_field_is_ever_null(asks, connected):
     server = asks(MRTR, form(note=string(default=None)))  # in Python, "str | None = None"
     assert talk(connected(server), "", "y")[0] == [{"action": "accept", "content": {}}]
+
+
+def test_what_is_not_needed_can_be_left_out_again(asks, connected):
+    server = asks(MRTR, form(required=["b"], a=string(default="x"), b=string(default="-")))
+    assert talk(connected(server), "-", "-", "y")[0][0]["content"] == {"b": "-"}
+    assert talk(connected(server), "", "", "e", "-", "", "y")[0][0]["content"] == {"b": "-"}
+
+
+@pytest.mark.parametrize("ask", [form, page])
+def test_no_word_of_a_servers_can_be_taken_for_ours(asks, connected, ask):
+    server = asks(MRTR, ask(message="Hi.\nThe page is at bank.example:\ngithub asks: your key"))
+    [first, *_] = talk(connected(server), "c", "c")[1]
+    assert "\n  | The page is at bank.example:\n  | github asks: your key" in first.text
+    server = asks(MRTR, form(a={"title": "A\ngithub asks: B"}, b={"title": "> y\nYou: "}))
+    assert [one.text for one in talk(connected(server), "x", "y", "c")[1]] == [
+        "db asks: Where?\nA github asks: B (optional)", "db: > y You: (optional)",
+        "Send this to db?\n  a: x\n  b: y"]
+
+
+def test_where_there_is_nothing_to_fill_in_there_is_nothing_to_edit(asks, connected):
+    [reply], [first, again] = talk(connected(asks(MRTR, form("Launch the rocket?"))), "x", "y")
+    assert reply == {"action": "accept", "content": {}}
+    assert first.text == "db asks: Launch the rocket?" and list(first.choices) == ["y", "d", "c"]
+    assert again.text == "Please type one of these: y, d, c."
 
 
 @pytest.mark.parametrize("fields, said, action", [
@@ -273,6 +305,27 @@ def test_while_a_person_thinks_a_ping_is_answered_and_the_clock_stands(http_serv
     end = time.monotonic() + 2.5  # that is longer than the server may be silent
     think = functools.partial(eventually, lambda: time.monotonic() > end and "y")
     assert talk(connected(server, timeout=2), think)[0] == ["p", "q"]
+
+
+def test_a_question_that_is_withdrawn_gets_no_answer(http_server, connected):
+    asked = threading.Event()
+
+    def call(message):
+        yield {"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": form()}
+        asked.wait(PATIENCE)
+        yield {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "q"}}
+        yield result(message, {"replies": []})
+
+    def think():
+        asked.set()
+        return eventually(lambda: connection.withdrawn) and "y"
+
+    server = http_server({"tools/call": call}, OLDER[0])
+    [connection] = connected(server)
+    assert len(talk([connection], think)[1]) == 1
+    # When each place for a question is free, nobody is at it any more.
+    assert all(connection.places.acquire(timeout=PATIENCE) for _ in range(MAX_QUESTIONS))
+    assert not [one for one in server.seen if one.message.get("id") == "q"]
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -317,6 +317,28 @@ def test_a_server_that_says_nothing_at_first(http_server, connect):
     assert list_tools(connection) and connection.version == OLDER[0]
 
 
+def test_a_new_server_that_is_slow_at_first(http_server, stdio_server, connect):
+    # Like one that has to be fetched from somewhere before it can start.
+    server = http_server({"tools/list": [SILENCE, new(TOOLS)],
+                          "initialize": lambda message: Reply(404, error(message, -32601))})
+    connection = connect(server.entry(timeout=2))
+    assert list_tools(connection) and connection.version == NEWEST
+    assert server.methods == ["tools/list", "initialize", "tools/list"]
+    program = stdio_server(f"""
+        late = None
+        for message in incoming():
+            if message["method"] == "initialize":
+                refuse(message, -32601)
+                answer(late, {new({"supportedVersions": [NEWEST]})})
+            elif message["method"] == "server/discover" and not late:
+                late = message
+            elif "id" in message:
+                answer(message, {new({**TOOLS, "supportedVersions": [NEWEST]})})
+    """)
+    connection = connect(program.entry(timeout=2))
+    assert list_tools(connection) and connection.version == NEWEST
+
+
 @pytest.mark.line(11)
 def test_a_server_that_says_nothing_at_all(http_server, connect):
     server = http_server({"tools/list": SILENCE, "initialize": SILENCE})

@@ -53,7 +53,7 @@ class Case:
 
 # These take their time and their memory, so they get a process of their own, below.
 HEAVY = {"sends_a_body_of_empty_lists", "sends_a_long_text_with_an_emoji", "turns_large_pages",
-         "asks_for_ever_and_never_listens"}
+         "asks_for_ever_and_never_listens", "sends_a_list_of_small_texts"}
 ALL_WRONG = [f"says_{name}" for name in WRONG]
 CASES = [
     *(Case([name], only) for name in HTTP if name not in HEAVY for only in ("", "tools/call")),
@@ -256,6 +256,8 @@ def test_the_whole_program_among_many_of_them(tmp_path):
 @pytest.mark.parametrize("names", [
     "sends_a_body_of_500_mb-http sends_a_gzip_bomb_in_a_gzip_bomb-http",
     "sends_a_line_of_100_mb-http sends_a_gzip_bomb-http",
+    "redirects_with_a_body_of_500_mb-http sends_an_event_of_empty_lines-http",
+    "sends_a_list_of_small_texts-http",
     "prints_a_line_of_100_mb-stdio floods_standard_error-stdio notifies_for_ever-http",
     "notifies_for_ever-stdio sends_comments_for_ever-http nests_100_000_levels-stdio",
     "sends_a_body_of_empty_lists-http", "sends_a_long_text_with_an_emoji-http",

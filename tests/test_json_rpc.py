@@ -15,6 +15,7 @@ from chat import (
     Failure,
     Job,
     ask,
+    header_value,
     loads,
     messages_in,
     notify,
@@ -230,7 +231,7 @@ def test_progress_is_heard(http_server, connect):
 
     heard: list = []
     job = Job(heard.append)
-    job.tool = "count"
+    job.about = "count"
     server = http_server({"tools/call": count})
     request(connect(server.entry()), "tools/call", CALL, job)
     assert [json.loads(event.json) for event in heard] == [
@@ -476,6 +477,17 @@ def test_a_trace_shows_what_travels_and_no_secret(http_server, stdio_server, con
                   '"supportedVersions"', "Content-Type: application/json"]:
         assert words in shown, words
     assert server.seen[0].headers["X-Api-Key"] == SECRET, "though it was sent"
+
+
+@pytest.mark.parametrize("uri", [f"s:x?key={SECRET}", f"s:ä?key={SECRET}",
+                                 f"https://example.com/?{SECRET}"])
+def test_a_trace_shows_no_query_in_any_header_either(http_server, connect, caplog, uri):
+    server = http_server({"resources/read": new({"contents": []})})
+    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
+        request(connect(server.entry()), "resources/read", {"uri": uri})
+    shown = "\n".join(record.getMessage() for record in caplog.records)
+    assert "Mcp-Name: " in shown and SECRET not in shown
+    assert header_value(uri)[:30] not in shown
 
 
 def test_without_trace_nothing_is_logged(toy_http, caplog):

@@ -573,6 +573,17 @@ def test_F3_not_even_with_a_redirect(world):
     assert world.failure(world.auth()) == F + UNSAFE
 
 
+@pytest.mark.parametrize("status", [300, 302, 307])
+def test_F3_nor_with_one_that_leads_to_no_address(world, status):
+    world.server.pages[RESOURCE] = answers(status, headers={"Location": "http://["})
+    assert world.failure(world.auth()) == F + UNSAFE
+
+
+def test_an_address_of_900_kb_is_not_a_safe_one(world):
+    world.auth_server.metadata["authorization_endpoint"] += "a" * 900_000
+    assert len(world.failure(world.auth())) < 1000
+
+
 @pytest.mark.parametrize("address", ["https://id.example/@org/server", "https://id.example:8443/?a=@",
                                      "https://[2606:4700::1111]/x"])
 def test_addresses_that_only_look_odd(address):

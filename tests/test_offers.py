@@ -163,6 +163,20 @@ def test_and_nothing_else(meet, http_server):
     assert time.monotonic() < chat.explorers["s"].began + HELLO_SECONDS
 
 
+@pytest.mark.parametrize("method, old", [("server/discover", None), ("prompts/list", None),
+                                         ("prompts/list", {"prompts": {}})])
+def test_what_has_failed_once_is_asked_for_again_after_a_minute(meet, method, old):
+    chat, _, server = meet({}, old=old)
+    fine = server.script.get(method)
+    server.script[method] = Reply(503)
+    assert list(chat.all_of("prompts")) == []
+    server.script[method] = fine
+    until = chat.connections["s"].fresh_until
+    assert 0 < until["prompts"] - time.monotonic() <= 60
+    until.clear()  # a minute later
+    assert list(chat.all_of("prompts")) == [("s", CARD)]
+
+
 @pytest.mark.parametrize("method", [
     "server/discover", "prompts/list", "resources/list"])
 def test_one_failure_does_not_disturb_the_rest(meet, http_server, method):
@@ -187,6 +201,8 @@ def test_what_you_read_goes_with_the_next_question(meet, monkeypatch):
     go(chat.ask("And that?"))
     *_, (role, text) = said_to(model)
     assert text.count("x") < 50 and "more characters were cut off" in text
+    note = str(go(chat.read("s", "s://poem"))[0].text)
+    assert re.fullmatch(r"The model gets s://poem \(the first \d+ of \d+ char.* question\.", note)
     type_in(chat, "/read s s://poem")
     type_in(chat, "/clear")
     go(chat.ask("What?"))
@@ -223,7 +239,8 @@ def test_a_prompt_is_asked_with_what_it_needs(meet):
     ("/read", "Type /read"), ("/read s", "Type /read, a server and an address."),
     ("/read x s://poem", 'There is no server called "x"'), ("/read s s://x", "s: No."),
     *[("/prompt " + rest, "Type /prompt") for rest in ("", "s", "s card town", "s card town='")],
-    ("/prompt x card", 'There is no server called "x"'), ("/prompt s x", "s: No.")])
+    ("/prompt x card", 'There is no server called "x"'),
+    ("/prompt s x", "s has no prompt called x."), ("/prompt s card town=x", "s: No.")])
 def test_what_cannot_be_done_is_said_in_one_line(meet, line, says):
     chat, _, _ = meet({"resources/read": lambda it: error(it, -32002),
                        "prompts/get": lambda it: error(it, -32602)})
@@ -324,6 +341,8 @@ def test_the_commands_in_the_demo(tmp_path):
         assert "  toy-http toy://poem: poem\n" in terminal.ask("/resources")
         assert "  toy-stdio postcard town=... mood=...: Write a " in terminal.ask("/prompts")
         assert "[The model gets toy://poem (" in terminal.ask("/read toy-http toy://poem")
+        assert "A: I have read: The resource toy://poem of toy-http: " in terminal.ask("And?")
+        terminal.ask("/read toy-http toy://poem")
         assert "17 + 25 = 42" in terminal.ask("What is 17 + 25?")
         assert "very sad" in terminal.ask("/prompt toy-stdio postcard town=Oslo mood='very sad'")
         terminal.type("/prompt toy-http postcard\n")

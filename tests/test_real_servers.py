@@ -188,7 +188,7 @@ def be_asked(connection):
     params = {"name": "provision", "arguments": {}}
     [result] = finish(together([functools.partial(ask, connection, "tools/call", params)]), show)
     assert heard == ["sdk asks: Where?\nRegion (eu, us)",
-                     "Copies (a whole number)",
+                     "sdk: Copies (a whole number)",
                      "Send this to sdk?\n  region: eu\n  copies: 3"]
     assert as_text(result, save)[0] == "Place(region='eu', copies=3)"
 

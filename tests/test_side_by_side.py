@@ -252,6 +252,19 @@ def test_what_was_stopped_before_it_began_does_not_begin(http_server, connect):
     assert caught.value.kind == "cancelled" and server.seen == []
 
 
+def test_what_was_never_asked_is_not_cancelled_either(stdio_server, connect):
+    program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
+                            "tools/list": new({"tools": []})})
+    connection = connect(program.entry())
+    ask(connection, "tools/list")
+    job = Job()
+    job.cancelled.set()
+    with pytest.raises(Failure):
+        ask(connection, "tools/call", CALL, job)
+    ask(connection, "tools/list")
+    assert program.methods == ["server/discover", "tools/list", "tools/list"]
+
+
 def test_a_server_that_is_only_half_there_can_be_left(connect):
     # It takes the connection, but nobody ever looks at what comes.
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:

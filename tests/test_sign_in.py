@@ -175,7 +175,7 @@ def test_signing_in_beforehand_looking_and_signing_out(tmp_path, sheets):
     assert "renewed by itself" in looked.stdout and no_secret_in(looked.stdout, sheets)
     assert out.stdout == "Signed out of sheets.\n"
     assert again.stdout == "There is no login to sheets.\n"
-    assert run("chat.py", "--logins", cwd=tmp_path).stdout == ""
+    assert run("chat.py", "--logins", cwd=tmp_path).stdout == "You are signed in nowhere.\n"
 
 
 @pytest.mark.parametrize("name, why", [("nobody", "no server"), ("toy", "auth_type")])

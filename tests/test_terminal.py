@@ -17,6 +17,7 @@ import pytest
 from little_server import LittleServer, text
 from patience import PATIENCE, eventually
 from scripted_model import HANG, ScriptedModel, refusal, says, wants
+from scripted_server import Reply, ScriptedHttp, error
 from terminal import (
     CTRL_C,
     CTRL_D,
@@ -314,7 +315,7 @@ def test_ctrl_c_while_the_servers_are_asked_ends_the_program(tmp_path, model):
     with LittleServer(None) as server:
         configure(tmp_path, s=server)
         with Terminal("chat.py", cwd=tmp_path) as terminal:
-            terminal.wait_for("Waiting for the servers")
+            terminal.wait_for("Waiting for s...")
             assert terminal.exit_status(lambda: terminal.type(CTRL_C)) == 130
             assert "Traceback" not in terminal.rest()
 
@@ -358,6 +359,27 @@ def test_however_it_ends_it_leaves_no_process_behind(tmp_path, model, way, statu
         assert status in (found, None)
         assert "Traceback" not in terminal.text
     assert eventually(lambda: not any(map(is_running, numbers)))
+
+
+@needs_terminal
+def test_who_is_in_a_hurry_leaves_no_process_behind_either(tmp_path, model):
+    (tmp_path / "server.py").write_text(f"""
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+toy = subprocess.Popen([sys.executable, {str(ROOT / "demo/toy_server.py")!r}])
+open("running", "w").write(str(os.getpid()))
+toy.wait()
+open("ending", "w").close()
+time.sleep(600)
+""")
+    configure(tmp_path, toy={"command": "python", "args": ["server.py"]})
+    with Terminal("chat.py", cwd=tmp_path) as terminal:
+        terminal.wait_for("You: ")
+        terminal.type("quit\n")
+        eventually((tmp_path / "ending").exists)
+        assert terminal.exit_status(lambda: terminal.type(CTRL_C)) == 130
+        assert "Traceback" not in terminal.text
+    assert not is_running(int((tmp_path / "running").read_text()))
 
 
 @posix_only
@@ -411,7 +433,7 @@ Really.
 """
             refused = terminal.ask("/save night.md")  # it is there already
             assert "night.md" in refused and "exists" in refused
-            assert "no/such/folder.md" in terminal.ask("/save no/such/folder.md")
+            assert "no/such/folder.md: No such" in terminal.ask("/save no/such/folder.md")
             assert "/save" in terminal.ask("/save")
 
             assert "better" in terminal.ask("/model better")
@@ -669,6 +691,24 @@ def test_a_trace_shows_every_message_and_no_secret(tmp_path, model, words, env):
                   "HTTP 200", "MCP-Protocol-Version: 2026-07-28", "token=***", "1 + 1 = 2"):
         assert shown in done.stderr
     assert "planted" not in done.stderr
+
+
+def test_what_a_server_repeats_of_our_secrets_reaches_neither_the_person_nor_the_model(
+        tmp_path, model):
+    model.script += [wants("s__f", {}), says("I see.")]
+    dies = "import os, sys; sys.exit('my key is ' + os.environ['API_KEY'])"
+    with LittleServer({"f": {"answer": lambda arguments: text("")}}) as server, \
+            ScriptedHttp({}) as other:
+        other.script["tools/list"] = other.script["initialize"] = lambda message: Reply(400, error(
+            message, -32602, f"I know no {other.seen[-1].headers['Authorization']} here, at "
+                             f"{other.seen[-1].path}."))
+        configure(tmp_path, s=server, echo={
+            "url": other.entry().url + "?token=planted-query",
+            "headers": {"Authorization": "Bearer planted-header"}},
+            dies={"command": "python", "args": ["-c", dies], "env": {"API_KEY": "planted-key"}})
+        done = run("chat.py", "Go", cwd=tmp_path)
+    assert "I know no Bearer *** here" in done.stderr and "my key is ***" in done.stderr
+    assert "planted" not in done.stderr + done.stdout + str(model.was_sent)
 
 
 @pytest.mark.parametrize("words", [["--trace"], []])

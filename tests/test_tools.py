@@ -103,6 +103,32 @@ def test_a_list_without_end_ends(http_server, connect):
     assert len(server.seen) == MAX_PAGES
 
 
+def test_a_bookmark_that_is_too_old_means_to_begin_again_but_not_for_ever(http_server, connect):
+    def too_old(message):
+        return Reply(400, error(message, -32602, "Invalid cursor"))
+
+    server = http_server({"tools/list": [
+        tools("a", nextCursor="2"), too_old, tools("b", nextCursor="2"), tools("c")]})
+    assert [one["name"] for one in list_tools(connect(server.entry()))] == ["b", "c"]
+    server = http_server({"tools/list": lambda message: too_old(message) if "cursor" in str(
+        message["params"]) else tools("a", nextCursor="2")})
+    with pytest.raises(Failure, match="Invalid cursor"):
+        list_tools(connect(server.entry()))
+    assert len(server.seen) == 4
+
+
+@pytest.mark.parametrize("code", [-32601, -32602, -32600, -32000])
+def test_a_server_without_tools_may_say_so_in_many_ways(http_server, connect, code):
+    about = {"protocolVersion": "2025-06-18", "capabilities": {"prompts": {}}}
+    refuses = http_server({"tools/list": lambda message: Reply(200, error(message, code)),
+                           "initialize": about}, old="2025-06-18")
+    assert list_tools(connect(refuses.entry())) == []
+    about["capabilities"] = {"tools": {}}
+    if code != -32601:
+        with pytest.raises(Failure):
+            list_tools(connect(refuses.entry()))
+
+
 def test_a_tool_that_is_on_two_pages_is_one_tool(http_server, connect):
     server = http_server({"tools/list": [tools("a", "b", nextCursor="2"), tools("b", "c")]})
     assert [one["name"] for one in list_tools(connect(server.entry()))] == ["a", "b", "c"]
@@ -206,7 +232,7 @@ def test_only_the_tools_that_are_wanted(http_server, meet):
     server = http_server({"tools/list": tools("a", "b", "c")})
     found, events = meet(server.entry(name="x", tools=["c", "a", "no such"]))
     assert list(found) == ["x__a", "x__c"], "in the order of the server"
-    note, count = events
+    count, note = events
     assert isinstance(note, Note) and "no such" in note.text and '"tools"' in note.text
     assert count == Found("x", 2)
 

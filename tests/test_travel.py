@@ -21,6 +21,7 @@ from patience import PATIENCE, eventually
 from scripted_server import (
     SILENCE,
     Reply,
+    error,
     new,
     progress,
     result,
@@ -34,9 +35,11 @@ from chat import (
     Job,
     Server,
     ask,
+    finish,
     header_value,
     read_events,
     request,
+    together,
 )
 
 CALL = {"name": "count", "arguments": {}}
@@ -503,6 +506,38 @@ def test_a_lost_session_is_opened_anew_once_for_all(in_session):
     assert [seen.headers["Mcp-Session-Id"] for seen in server.saw("initialize")] == [None, None]
     sessions = [seen.headers["Mcp-Session-Id"] for seen in server.saw("tools/call")]
     assert sessions.count("visit-2") == 8 and 1 <= sessions.count("visit-1") <= 8
+
+
+def test_who_knows_us_and_speaks_of_sessions_is_not_called_twice(in_session):
+    text = "Paid, but there is no tmux session called dev."
+    server, connection = in_session(
+        {"tools/call": lambda message: Reply(400, error(message, -32602, text))})
+    with pytest.raises(Failure, match=text):
+        ask(connection, "tools/call", CALL)
+    assert len(server.saw("tools/call")) == 1 == len(server.saw("initialize"))
+
+
+def test_a_goodbye_without_end_is_not_read(in_session):
+    server, connection = in_session({"": lambda message: endless(message)})
+    connection.close()
+    assert server.hung_up.wait(PATIENCE) and server.seen[-1].verb == "DELETE"
+
+
+def test_lines_side_by_side_share_their_cookies(http_server, connect):
+    # By a cookie, a machine in front of several servers knows which of them is ours.
+    both = threading.Barrier(2)
+
+    def call(message):
+        both.wait(PATIENCE)
+        return DONE
+
+    server = http_server({"tools/call": call, "tools/list": lambda message: Reply(
+        200, result(message, new({"tools": []})), {"Set-Cookie": "backend=3"})})
+    connection = connect(server.entry())
+    ask(connection, "tools/list")
+    finish(together([lambda job: ask(connection, "tools/call", CALL, job)] * 2))
+    assert [seen.headers["Cookie"] for seen in server.saw("tools/call")] == ["backend=3"] * 2
+    assert server.connections == 2
 
 
 @pytest.mark.line(32)

@@ -579,6 +579,13 @@ def test_a_turn_is_forgotten_with_its_tool_calls(toy):
     assert roles(model.was_sent[-1]["messages"]) == ["system", "user"]
 
 
+def test_a_prompt_of_the_models_own_words_can_be_too_long_as_well():
+    with chat_with(TOO_LONG["OpenAI"], says("Here.")) as (chat, _):
+        with pytest.raises(Problem, match="too long"):
+            finish(chat.ask([{"role": "assistant", "content": "Once upon a time"}]))
+        assert texts_of(chat.ask("Still there?")) == "Here."
+
+
 def test_when_one_question_alone_is_too_long_that_is_a_problem(toy):
     with chat_with(says("Hi."), wants("toy__add", {"a": 1, "b": 1}),
                    TOO_LONG["OpenAI"], TOO_LONG["OpenAI"], says("Here."), toy=toy) as (chat, _):
@@ -612,8 +619,9 @@ def test_a_long_result_is_cut_and_the_model_is_told_how_much_is_missing(monkeypa
     assert "23 more characters" in result
 
 
-def test_a_limit_that_is_no_number_is_a_problem(monkeypatch):
-    monkeypatch.setenv("MAX_RESULT_CHARS", "a lot")
+@pytest.mark.parametrize("text", ["a lot", "-1", "9" * 5000, "٣", "1.5"])
+def test_a_limit_that_is_no_number_is_a_problem(monkeypatch, text):
+    monkeypatch.setenv("MAX_RESULT_CHARS", text)
     with ScriptedModel() as model, pytest.raises(Problem, match="MAX_RESULT_CHARS"):
         Chat(model.llm, {})
 
@@ -675,6 +683,25 @@ def test_a_server_that_needs_too_long_is_an_answer_to_the_model():
     assert "0.3 seconds" in model.was_sent[1]["messages"][-1]["content"]
 
 
+@pytest.mark.line(42)
+@pytest.mark.parametrize("content", [[{"type": "text", "text": "No such town."}], []])
+def test_the_model_is_told_that_a_tool_has_failed(content):
+    failed = {"content": content, "isError": True}
+    with LittleServer({"f": {"answer": lambda arguments: failed}}) as server, \
+            chat_with(wants("s__f", {}), says("I see."), s=server.url) as (chat, model):
+        [result] = [one for one in chat.ask("Go") if isinstance(one, ToolResult)]
+    told = f"Error calling tool f: {''.join(one['text'] for one in content)}"
+    assert result.failed and result.text == model.was_sent[1]["messages"][-1]["content"] == told
+
+
+def test_of_very_many_pictures_only_some_become_files():
+    many = {"content": [{"type": "image", "data": "iVBORw0=", "mimeType": "image/png"}] * 1000}
+    with LittleServer({"f": {"answer": lambda arguments: many}}) as server, \
+            chat_with(wants("s__f", {}), says("I see."), s=server.url) as (chat, model):
+        [result] = [one for one in chat.ask("Go") if isinstance(one, ToolResult)]
+    assert len(result.files) == 20 and "too many" in model.was_sent[1]["messages"][-1]["content"]
+
+
 def test_a_failing_tool_does_not_keep_the_others_from_working(toy, two_tools):
     with chat_with(wants("toy__fail", {}, "s__f", {"n": 1}, "toy__add", {"a": 1, "b": 1}),
                    says("Hm."), toy=toy, s=two_tools.url) as (chat, model):
@@ -732,6 +759,24 @@ def test_a_destructive_tool_runs_only_after_a_yes():
         assert [call["name"] for call in server.calls] == ["erase"]
     assert "erase" in question.text and '"file": "a.txt"' in question.text
     assert set(question.choices) == {"y", "n", "a"}
+
+
+def test_what_is_to_be_confirmed_can_be_read_and_hides_nothing():
+    many = {"file": "Größe/日本\u202etxt.exe", "more": ["x" * 99] * 1000}
+    with Eraser() as server, chat_with(
+            wants("s__erase", many), says("Fine."), s=server.url) as (chat, _):
+        question, = questions(chat, "y")
+        assert server.calls[0]["arguments"] == many
+    assert '"file": "Größe/日本\\u202etxt.exe"' in question.text
+    assert question.text.endswith("\n... and more") and len(question.text) < 5000
+    assert question.text.startswith("s wants to run erase with {")
+
+
+def test_a_no_is_said_to_the_person_too():
+    with Eraser() as server, chat_with(
+            wants("s__erase", {}), says("Fine."), s=server.url) as (chat, _):
+        notes = [one.text for one in chat.ask("Go") if isinstance(one, Note)]
+    assert notes == ["erase was not called."]
 
 
 @pytest.mark.parametrize("answer", ["n", "", "what?"])
