@@ -35,6 +35,8 @@ hour. What can wait says "skip this on a first reading". A few words:
     new, older  a server that speaks MCP 2026-07-28, or only a version before that
 """
 
+from __future__ import annotations  # a type may be named above its definition
+
 import argparse
 import base64
 import contextlib
@@ -304,81 +306,12 @@ def find(name: str) -> Path:
 #
 # The id ties an answer to its request. A notification has none: nobody answers it.
 #
-# How messages get to a server and back is the business of a Connection, of which Part 3 has two
-# kinds. request() sends one request. The other parts call ask() (Part 4), which is request() with
-# all that has to come before it.
-
-class Connection:
-    """What we know of one server, and how we reach it. (For now, the first three lines will do;
-    the others are the notes that Parts 3 to 8 take.)"""
-
-    version = ""    # of MCP, as soon as Part 4 has agreed on one
-    capabilities: dict = {}   # what we can do for the server, and
-    offers: dict = {}         # what the server can: {"tools": {"listChanged": true}, "prompts": {}}
-    ready = False   # whether Part 4 has said hello, so that we may ask for things
-    visits = 0      # how many hellos it has begun
-    probe = ""      # a method to say hello with; "": we just ask what we want to know
-    closed = False  # for good
-    mirrored: dict | None = None   # by tool: the arguments that have to be sent as HTTP headers,
-                                   # too (Part 6); None: there are no headers on this way
-
-    def __init__(self, server: Server):
-        self.server = server
-        self.ids = itertools.count(1)      # a new number for each request
-        self.greeting = threading.Lock()   # one thread says hello, the others wait for it
-        self.asking = threading.Lock()     # held while a person answers; one for a whole Chat
-        self.places = threading.Semaphore(MAX_QUESTIONS)  # for questions that wait for that
-        self.withdrawn: deque = deque(maxlen=100)  # ids of questions that have been taken back
-        self.jobs: list[Job] = []          # those that wait for the server now
-        self.others: dict[str, list[dict]] = {}  # what it has besides tools (see explore())
-        # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
-        self.fresh_until: dict[str, float] = {}
-
-    @property
-    def is_new(self) -> bool:
-        """Until we know better, we take every server for a new one."""
-        return self.version in ("", NEWEST)
-
-    def open(self) -> None:
-        """Get ready to send. Raises Failure."""
-
-    def send(self, message: dict, job: "Job") -> Iterator[dict]:
-        """Send one message; yield each that comes back. A request's answer is the last. (A
-        function with "yield" hands out its values one by one, as they come.)
-
-        While it waits, `job.stop` is a function that ends the waiting. Raises Failure.
-        """
-        raise NotImplementedError
-
-    def listen(self) -> None:
-        """Hear what the server says on its own account, if that needs anything to be done."""
-
-    def close(self) -> None:
-        """Hang up."""
-
-    def hear(self, incoming: dict) -> None:
-        """Deal with a message that isn't an answer to us: something has changed, or an older
-        server asks, and waits for our answer. (A new one may not ask like that, and gets none.)
-        Skip this on a first reading."""
-        if "id" not in incoming:
-            if str(incoming["method"]).endswith("/list_changed"):
-                self.fresh_until.clear()
-            elif incoming["method"] == "notifications/cancelled":
-                self.withdrawn.append(as_dict(incoming.get("params")).get("requestId"))
-        elif not self.is_new:
-            if incoming["method"] == "elicitation/create" and self.capabilities and \
-                    self.places.acquire(blocking=False):
-                # A person takes a while. Meanwhile, we go on to read what comes.
-                in_background(answer_old, self, incoming, self.visits)
-            else:
-                reply: dict = {"result": {}} if incoming["method"] == "ping" else {
-                    "error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
-                with contextlib.suppress(Failure, LoginNeeded):
-                    deliver(self, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
-
+# request() sends one request, and waits for its result. How messages get to a server and back is
+# the business of a Connection, of which Part 3 has two kinds. (The other parts call ask(), in
+# Part 4, which is request() with all that has to come before it.)
 
 def request(connection: Connection, method: str, params: dict | None = None,
-            job: "Job | None" = None, seconds: float = 0) -> dict:
+            job: Job | None = None, seconds: float = 0) -> dict:
     """Send one request and return its result, or raise Failure.
 
     `job` is the work that this belongs to (Part 5); to stop the job ends the waiting. `seconds`
@@ -404,7 +337,7 @@ def request(connection: Connection, method: str, params: dict | None = None,
     try:
         # (While a person answers a question of the server's, its clock stands still.)
         with job.waiting(seconds or connection.server.timeout, connection.asking.locked):
-            for answer in connection.send(message, job):
+            for answer in connection.send(message, job):  # each that comes back, as it comes
                 if answer.get("method") == "notifications/progress":
                     job.hear_of_progress(as_dict(answer.get("params")), number)
             if not is_answer(answer, number):  # the last one should be
@@ -443,8 +376,76 @@ def deliver(connection: Connection, message: dict) -> None:
             pass
 
 
-# The rest of this part reads what comes from outside, with suspicion, and shows what travels.
-# Skip this on a first reading.
+# What we know of a server, and reading what comes from outside, with suspicion: skip this on a
+# first reading.
+
+class Connection:
+    """What we know of one server, and how we reach it."""
+
+    version = ""    # of MCP, as soon as Part 4 has agreed on one
+    capabilities: dict = {}   # what we can do for the server, and
+    offers: dict = {}         # what the server can: {"tools": {"listChanged": true}, "prompts": {}}
+    ready = False   # whether Part 4 has said hello, so that we may ask for things
+    visits = 0      # how many hellos it has begun
+    probe = ""      # a method to say hello with; "": we just ask what we want to know
+    closed = False  # for good
+    mirrored: dict | None = None   # by tool: the arguments that have to be sent as HTTP headers,
+                                   # too (Part 6); None: there are no headers on this way
+
+    def __init__(self, server: Server):
+        self.server = server
+        self.ids = itertools.count(1)      # a new number for each request
+        self.greeting = threading.Lock()   # one thread says hello, the others wait for it
+        self.asking = threading.Lock()     # held while a person answers; one for a whole Chat
+        self.places = threading.Semaphore(MAX_QUESTIONS)  # for questions that wait for that
+        self.withdrawn: deque = deque(maxlen=100)  # ids of questions that have been taken back
+        self.jobs: list[Job] = []          # those that wait for the server now
+        self.others: dict[str, list[dict]] = {}  # what it has besides tools (see explore())
+        # By list ("tools", "prompts", ...): the time.monotonic() at which it may have changed.
+        self.fresh_until: dict[str, float] = {}
+
+    @property
+    def is_new(self) -> bool:
+        """Until we know better, we take every server for a new one."""
+        return self.version in ("", NEWEST)
+
+    def open(self) -> None:
+        """Get ready to send. Raises Failure."""
+
+    def send(self, message: dict, job: Job) -> Iterator[dict]:
+        """Send one message; yield each that comes back. A request's answer is the last. (A
+        function with "yield" hands out its values one by one, as they come.)
+
+        While it waits, `job.stop` is a function that ends the waiting. Raises Failure.
+        """
+        raise NotImplementedError
+
+    def listen(self) -> None:
+        """Hear what the server says on its own account, if that needs anything to be done."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+def hear(connection: Connection, incoming: dict) -> None:
+    """Deal with a message that isn't an answer to us: something has changed, or an older
+    server asks, and waits for our answer. (A new one may not ask like that, and gets none.)"""
+    if "id" not in incoming:
+        if str(incoming["method"]).endswith("/list_changed"):
+            connection.fresh_until.clear()
+        elif incoming["method"] == "notifications/cancelled":
+            connection.withdrawn.append(as_dict(incoming.get("params")).get("requestId"))
+    elif not connection.is_new:
+        if incoming["method"] == "elicitation/create" and connection.capabilities and \
+                connection.places.acquire(blocking=False):
+            # A person takes a while. Meanwhile, we go on to read what comes.
+            in_background(answer_old, connection, incoming, connection.visits)
+        else:
+            reply: dict = {"result": {}} if incoming["method"] == "ping" else {
+                "error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
+            with contextlib.suppress(Failure, LoginNeeded):
+                deliver(connection, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
+
 
 def is_answer(incoming: dict, number: object) -> bool:
     return ("result" in incoming or "error" in incoming) and incoming.get("id") == number
@@ -741,7 +742,7 @@ class HttpConnection(Connection):
                 headers |= mirrored_headers(as_dict(self.mirrored), params)
         return headers
 
-    def send(self, message: dict, job: "Job") -> Iterator[dict]:
+    def send(self, message: dict, job: Job) -> Iterator[dict]:
         """POST a message; {} only listens, with a GET. What an older server breaks off, we GET."""
         if self.is_new and message.get("method") == "notifications/cancelled":
             return  # a new server notices that we hang up
@@ -774,7 +775,7 @@ class HttpConnection(Connection):
                 return
             verb = "GET"
 
-    def exchange(self, verb: str, message: dict, job: "Job", last: dict[str, str]
+    def exchange(self, verb: str, message: dict, job: Job, last: dict[str, str]
                  ) -> Generator[dict, None, bool]:
         """One HTTP request. Yields the messages that come back; then returns whether the
         answer was one of them. `last` is {"id": "5", "retry": "500"} of the events so far."""
@@ -812,7 +813,7 @@ class HttpConnection(Connection):
                 if job.late or job.cancelled.is_set():
                     return False
                 if "method" in incoming and incoming["method"] != "notifications/progress":
-                    self.hear(incoming)
+                    hear(self, incoming)
                     continue
                 if message.get("method") == "initialize" and "result" in incoming:
                     self.session_id = response.headers.get("Mcp-Session-Id", "")
@@ -1049,7 +1050,7 @@ class StdioConnection(Connection):
                     number = as_dict(message.get("params")).get("progressToken")
                 elif "method" in message:
                     if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
-                        self.hear(message)
+                        hear(self, message)
                     continue
                 elif number is None and "error" in message and len(self.inboxes) == 1:
                     number = message["id"] = next(iter(self.inboxes), None)
@@ -1069,7 +1070,7 @@ class StdioConnection(Connection):
             if line.strip():
                 self.last_words.append(line.strip())
 
-    def send(self, message: dict, job: "Job") -> Iterator[dict]:
+    def send(self, message: dict, job: Job) -> Iterator[dict]:
         if not {"id", "method"} <= set(message):  # not a request, so nobody answers it
             self.outbox.put(message)
             return
@@ -1169,7 +1170,7 @@ def other_versions(theirs: str) -> Failure:
     return Failure("refused", f"it speaks MCP {theirs}, and we only {', '.join([NEWEST, *OLDER])}.")
 
 
-def say_hello(connection: Connection, method: str, params: dict | None, job: "Job",
+def say_hello(connection: Connection, method: str, params: dict | None, job: Job,
               patience: float = HELLO_SECONDS) -> dict | None:
     """Agree on a version. If that has brought us the result of `method` too, return it."""
     connection.open()
@@ -1206,7 +1207,7 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: "Jo
     return None
 
 
-def shake_hands(connection: Connection, job: "Job") -> None:
+def shake_hands(connection: Connection, job: Job) -> None:
     """The opening of older servers: initialize, and a notification that we have understood."""
     connection.open()  # a program may have ended at our first try
     connection.version = OLDER[0]
@@ -1234,7 +1235,7 @@ def shake_hands(connection: Connection, job: "Job") -> None:
 
 
 def ask(connection: Connection, method: str, params: dict | None = None,
-        job: "Job | None" = None) -> dict:
+        job: Job | None = None) -> dict:
     """A request and its result, with all that has to come before it. Raises Failure."""
     job, params = job or Job(), params or {}
     result: dict = {}
@@ -1251,7 +1252,7 @@ def ask(connection: Connection, method: str, params: dict | None = None,
     raise Failure("refused", "it asks and asks, and has no result.")
 
 
-def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> dict:
+def ask_once(connection: Connection, method: str, params: dict, job: Job) -> dict:
     """ask(), without the questions that a server may answer with (Part 8)."""
     repeated = False
     while True:
@@ -1270,11 +1271,11 @@ def ask_once(connection: Connection, method: str, params: dict, job: "Job") -> d
             repeated = True
 
 
-def wait_a_while(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+def wait_a_while(connection: Connection, failure: Failure, visit: int, job: Job) -> None:
     job.cancelled.wait(min(failure.retry_after, HELLO_SECONDS))
 
 
-def begin_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+def begin_anew(connection: Connection, failure: Failure, visit: int, job: Job) -> None:
     """Have the next request shake hands again. Several calls may want that at the same time."""
     with connection.greeting:
         if connection.visits == visit:
@@ -1282,7 +1283,7 @@ def begin_anew(connection: Connection, failure: Failure, visit: int, job: "Job")
             connection.fresh_until.clear()
 
 
-def list_anew(connection: Connection, failure: Failure, visit: int, job: "Job") -> None:
+def list_anew(connection: Connection, failure: Failure, visit: int, job: Job) -> None:
     list_tools(connection, job)
     connection.fresh_until.clear()  # so that the model hears of it, too, with the next question
 
@@ -1377,7 +1378,7 @@ class Job(threading.Thread):
     """Work in a thread of its own. (Without `work`, it is done in the thread that we are in.)"""
 
     def __init__(self, report: Callable[[Any], object] | None = None,
-                 work: Callable[["Job"], Any] | None = None):
+                 work: Callable[[Job], Any] | None = None):
         super().__init__(daemon=True)
         self.is_watched = report is not None
         self.report = report or (lambda event: None)  # takes an event, and has it shown
