@@ -927,6 +927,7 @@ class HttpConnection(Connection):
                 line.session.delete(self.url, headers=self.headers_for({}), auth=self.auth,
                                     timeout=2, allow_redirects=False, stream=True)
             line.session.close()
+            self.session_id = ""
 
 
 STATUS_IN_WORDS = {
@@ -2074,15 +2075,21 @@ class Chat(contextlib.AbstractContextManager):
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
     def close(self) -> None:
+        finish(self.leave())
+
+    def leave(self) -> Generator[Event, None, None]:
         """Hang up on all servers, at the same time, and wait for that, but not long."""
+        def work(name: str, job: Job) -> None:
+            job.about = name
+            self.connections[name].close()
+
         self.found = {}
         for job in self.explorers.values():
             job.cancelled.set()
         end = time.monotonic() + 6
         try:
-            for _ in together([
-                    functools.partial(lambda connection, job: connection.close(), connection)
-                    for connection in self.connections.values()]):
+            for event in together([functools.partial(work, name) for name in self.connections]):
+                yield event
                 if time.monotonic() > end:
                     break
         finally:  # who can't wait presses Ctrl-C, but no program may stay behind
@@ -2927,6 +2934,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
     screen.say("Type 'quit' or 'exit' to end")
     screen.say("-" * 40)
     talk(chat, screen)
+    screen.show(chat.leave())  # (a program may need some seconds to end)
 
 
 @contextlib.contextmanager

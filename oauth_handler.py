@@ -41,7 +41,7 @@ The words, here and in the standards (only our messages to you say "sign-in serv
     access token           what each request carries
     refresh token          good for nothing but the next access token
 
-The main road is Parts 1 to 5 and sign_in in Part 8, and takes twenty minutes. Of Part 7 it is
+The main road is Parts 1 to 5 and sign_in in Part 8, and takes half an hour. Of Part 7 it is
 enough to know that safe_url refuses dangerous addresses, and that fetch is a careful
 requests.request. chat.py knows only the class at the end: requests.post(url, auth=OAuth(...)).
 """
