@@ -140,7 +140,8 @@ def as_list(value: object) -> list:
 #     ]}
 #
 # Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env. A
-# wrong value in one entry costs that entry only; the other servers still work.
+# wrong value in one entry costs that entry only; the other servers still work. (Two servers of
+# one name are too much.)
 
 @dataclass
 class Server:
@@ -321,7 +322,8 @@ def request(connection: Connection, method: str, params: dict | None = None,
     if job.cancelled.is_set():
         raise Failure("cancelled", "stopped.")
     number = next(connection.ids)
-    params, meta = dict(params or {}), dict[str, Any]()
+    params = dict(params or {})
+    meta: dict = {}
     if connection.is_new:
         # The newest servers remember nothing between two requests. So each says who we are.
         meta = {"io.modelcontextprotocol/protocolVersion": NEWEST,
@@ -335,7 +337,7 @@ def request(connection: Connection, method: str, params: dict | None = None,
     answer: dict = {}
     connection.jobs.append(job)
     try:
-        # (While a person answers a question of the server's, its clock stands still.)
+        # waiting() watches the clock. With locked(), it sees whether a person is thinking.
         with job.waiting(seconds or connection.server.timeout, connection.asking.locked):
             for answer in connection.send(message, job):  # each that comes back, as it comes
                 if answer.get("method") == "notifications/progress":
@@ -345,7 +347,7 @@ def request(connection: Connection, method: str, params: dict | None = None,
         if "error" in answer:
             raise refusal(answer["error"])
     except Failure as failure:
-        failure.args = (without_ours(str(failure), connection.server),)
+        failure.args = (without_ours(str(failure), connection.server),)  # its text
         # A server that is still at work for us should know that nobody waits for it any more.
         if failure.kind in ("cancelled", "timeout") and \
                 method not in ("initialize", connection.probe):
@@ -376,8 +378,8 @@ def deliver(connection: Connection, message: dict) -> None:
             pass
 
 
-# What we know of a server, and reading what comes from outside, with suspicion: skip this on a
-# first reading.
+# What we know of a server, and what comes from outside, read with suspicion:
+# skip this on a first reading.
 
 class Connection:
     """What we know of one server, and how we reach it."""
@@ -460,7 +462,8 @@ def refusal(error: object, status: int = 0) -> Failure:
 
 
 def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
-    """The messages in some JSON, or [] if it is none. (In 2025-03-26, there may be several.)"""
+    """The messages in some JSON, or [] if it is none. (In 2025-03-26, there may be several.) For
+    an answer that can't be read, there is an error."""
     try:
         found = loads(text)
     except ValueError as error:
@@ -507,7 +510,7 @@ def is_too_deep(value: object) -> bool:
 
 
 def finite(number: str) -> float:
-    """Python takes NaN for JSON, and 1e999 for infinity. Nobody else does."""
+    """Python takes NaN for JSON, and 1e999 for infinity, and would send both on."""
     if not math.isfinite(float(number)):
         raise ValueError(f"{number} is not JSON")
     return float(number)
@@ -580,7 +583,7 @@ def without_ours(text: str, server: Server) -> str:
 # To a program on this computer ("stdio"), each message is one line on its standard input, and
 # each line that it prints is a message for us.
 #
-# Skip this on a first reading. https://modelcontextprotocol.io/specification (Transports)
+# https://modelcontextprotocol.io/specification (Transports): skip this on a first reading.
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     r"""Read server-sent events, which MCP servers send, and models too (Part 7).
@@ -596,8 +599,6 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     data: list[str] = []
     line, size, at_start, after_cr = bytearray(), 0, True, False
     for chunk in chunks:
-        if not chunk:
-            continue
         if after_cr and chunk[:1] == b"\n":  # the second half of the line's end before it
             chunk, after_cr = chunk[1:], False
         if not chunk:
@@ -624,8 +625,8 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
 
 
 class Line(HTTPAdapter):
-    """The part of requests that does the sending, with two additions: another thread can hang
-    up while we wait for an answer, and what travels can be seen."""
+    """The part of requests that does the sending, with some additions: another thread can hang
+    up while we wait for an answer, what travels can be seen, and no redirect is followed."""
 
     def __init__(self, name: str, cookies: Any):
         super().__init__()
@@ -1127,7 +1128,7 @@ def end_process(process: Any, seconds: float = 2) -> None:
 # Nobody tells us which it is. So we ask our first question in the new way; a new server just
 # answers it, and an older one says something else, for which there is the table in judge().
 #
-# Skip this on a first reading. The other parts don't know of it: they call ask().
+# The parts after this one just call ask(), so: skip this on a first reading.
 
 PARSE_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS, OPEN_PAGE_FIRST = -32700, -32601, -32602, -32042
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32020, -32021, -32022
@@ -1313,8 +1314,9 @@ AGAIN: list[tuple[Callable[[Failure], bool], bool, bool, Callable]] = [
 #     job: ask salesforce   ──┼──▶  queue  ──▶  together() yields them, to whoever shows them
 #     job: ask sheets       ──┘
 #
-# The order of the results is the order of the jobs, whichever is ready first. Have a look at the
-# events; what comes after them, skip on a first reading.
+# (Only what oauth_handler.py says about your logins, it prints itself.) The order of the results
+# is the order of the jobs, whichever is ready first. Have a look at the events. What comes after
+# them: skip this on a first reading.
 
 @dataclass
 class Event:
@@ -1604,9 +1606,10 @@ def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> T
     OpenAI insists on. A tool keeps its full name for as long as the program runs, for the
     conversation uses it: `names` has those given so far, by server and tool."""
     server, name, schema = connection.server.name, found["name"], as_dict(found.get("inputSchema"))
+    if (server, name) not in names:
+        names[server, name] = full_name(server, name, names.values())
     return Tool(
-        full_name=names.setdefault((server, name), full_name(server, name, names.values())),
-        name=name, connection=connection,
+        full_name=names[server, name], name=name, connection=connection,
         description=str(found.get("description") or found.get("title") or "")[:20_000],
         schema={**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
         annotations=as_dict(found.get("annotations")))
@@ -1618,11 +1621,12 @@ def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
     >>> full_name("my files", "read.file", []), full_name("a", "b", ["a__b"])
     ('my_files__read_file', 'a__b_2')
     """
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")[:64]
-    others = (f"{name[:61 - len(str(number))]}_{number}"
-              for number in itertools.count(2))
-    there = set(taken)
-    return next(one for one in itertools.chain([name], others) if one not in there)
+    wanted = name = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")[:64]
+    number, there = 1, set(taken)
+    while name in there:
+        number += 1
+        name = f"{wanted[:63 - len(str(number))]}_{number}"
+    return name
 
 
 def make_tools(connection: Connection, found: list[dict], names: dict[tuple, str]) -> list[Tool]:
@@ -1639,10 +1643,11 @@ def discover(servers: dict[str, Server | Problem], connections: dict[str, Connec
         job.about = name
         return list_tools(connections[name], job)
 
-    # A Generator[A, None, B] is a function that yields As, one by one, and in the end returns a B.
-    # "yield from" passes on what another one yields, and then gives us what it returned: here the
-    # answers, in the order of the servers. partial(work, name) is work() with its first argument
-    # filled in. The second, its job, it gets when it is its turn.
+    # A function with "yield" hands out values one by one. What its caller gets is a Generator[A,
+    # None, B]: As on the way, and a B in the end. "yield from" passes on another one's As, and
+    # then gives us its B. with_logins(), of Part 5, does works at the same time, and has you sign
+    # in where a server wants that. partial(work, name) is work() with its first argument filled
+    # in; the second, its job, it gets when it is its turn.
     working = [name for name, server in servers.items() if isinstance(server, Server)]
     answers = yield from with_logins([functools.partial(work, name) for name in working])
     answered = dict(zip(working, answers, strict=True))
@@ -1698,8 +1703,8 @@ def as_text(result: dict, save: Callable[[str, str], str]) -> tuple[str, list[st
     return "\n".join(parts), files
 
 
-# Lists in pages, what a server has besides tools, and what it wants in headers: skip this on a
-# first reading.
+# Lists in pages, what a server has besides tools, and what it wants in headers:
+# skip this on a first reading.
 
 def list_all(connection: Connection, method: str, key: str, job: Job | None = None,
              once_more: bool = True) -> list[dict]:
@@ -1894,7 +1899,7 @@ class LLM:
     unreachable: str = "Can't reach OpenAI. Is this computer online?"
     setting: str = "MODEL"  # in .env, the one that names the model
 
-    @functools.cached_property
+    @functools.cached_property  # made at its first use, then kept
     def client(self) -> Any:
         # Loading openai takes a second, longer than all the rest of our start. So it isn't done
         # at the top of this file, but while nobody waits for it: when our requests to the
@@ -1912,7 +1917,7 @@ class LLM:
         return str(text).replace(self.api_key, "***")[:500]
 
 
-class Chat(contextlib.AbstractContextManager):
+class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and close() ends it
     """A conversation with a model that can use the tools of some servers.
 
     After a failed or an interrupted question it is what it was before.
@@ -1944,8 +1949,8 @@ class Chat(contextlib.AbstractContextManager):
     def meet_servers(self) -> Generator[Event, None, None]:
         """Ask all servers for their tools. Yields what comes of it."""
         def load_openai(job: Job) -> None:
-            job.cancelled.wait(0.1)
-            assert self.llm.client  # it is made at its first use (see there)
+            job.cancelled.wait(0.1)  # so many seconds, unless we are stopped
+            _ = self.llm.client  # it is made at its first use (see there)
 
         Job(work=load_openai).start()
         self.found = yield from discover(self.servers, self.connections, self.names)
@@ -1969,7 +1974,7 @@ class Chat(contextlib.AbstractContextManager):
         self.messages = messages
         self.notes.clear()
 
-    __call__ = ask
+    __call__ = ask  # chat("...") is chat.ask("...")
 
     def reply(self, messages: list[dict]) -> Generator[Event, None, dict]:
         """Ask the model. Where the conversation is too long for it, forget the oldest turns."""
@@ -2040,10 +2045,11 @@ class Chat(contextlib.AbstractContextManager):
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.about = tool.name
+        params: dict = {"name": tool.name, "arguments": arguments}
+        if tool.method == "resources/read":  # (the one tool that is ours)
+            params = {"uri": str(arguments.get("uri", ""))}
         try:
-            result = ask(tool.connection, tool.method, {"uri": str(arguments.get("uri", ""))}
-                         if tool.method == "resources/read" else
-                         {"name": tool.name, "arguments": arguments}, job)
+            result = ask(tool.connection, tool.method, params, job)
             text, files = as_text(result, self.save)
             failed = result.get("isError") is True
         except Failure as failure:
@@ -2059,7 +2065,7 @@ class Chat(contextlib.AbstractContextManager):
             f"\n[{missing} more characters were cut off here. Ask for less, or for a part of it.]")
 
     def save(self, data: str, mime: str) -> str:
-        """Make a file of a picture or a sound, under a name of our own choice."""
+        """Make a file of a picture, a sound or other bytes, under a name of our own choice."""
         import mimetypes  # here and below: a start takes less time without what is seldom needed
         import tempfile
         content = base64.b64decode(data, validate=True)
@@ -2111,7 +2117,7 @@ class Chat(contextlib.AbstractContextManager):
             resources = others.get("resources", []) + others.get("resourceTemplates", [])
             if resources and not connection.server.tools:
                 each.append([reading_tool(connection, resources, self.names)])
-        # If they are too many, each server has to do without some.
+        # If they are too many, the servers with the most have to do without some.
         mixed = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
         if len(mixed) > MAX_TOOLS and not self.tools:
             yield Note(f"There are more tools than a model takes: it gets {MAX_TOOLS} of them. "
@@ -2121,8 +2127,8 @@ class Chat(contextlib.AbstractContextManager):
                       if tool.full_name in kept}
 
     def look_around(self, after: float = 0) -> None:
-        """Begin to ask what the servers have besides tools, `after` some seconds. Nobody waits
-        for that but the first question, a little."""
+        """Begin to ask what the servers have besides tools, `after` some seconds. The first
+        question waits for that a little; who wants to see it, a little longer."""
         def work(name: str, job: Job) -> None:
             job.cancelled.wait(after)
             explore(self.connections[name], job)
@@ -2188,8 +2194,8 @@ class Chat(contextlib.AbstractContextManager):
 
     def use_prompt(self, server: str, name: str, arguments: dict[str, str]
                    ) -> Generator[Event, None, None]:
-        """Ask what a server's prompt says, with some of its arguments. Where one is missing
-        that it needs, a Question comes first."""
+        """Ask the model what a server's prompt says, with some of its arguments. Where one is
+        missing that it needs, a Question comes first."""
         prompts = [prompt for _, prompt in self.all_of("prompts", server)]
         if prompts and name not in [prompt.get("name") for prompt in prompts]:
             raise Problem(f"{server} has no prompt called {name}. /prompts lists them.")
@@ -2268,7 +2274,7 @@ def stream_reply(llm: LLM, messages: list[dict], tools: list[dict], job: Job) ->
                 if size > MAX_BYTES or len(calls) > MAX_CALLS:
                     break
             reason = str(choice.get("finish_reason") or reason)
-            if size > MAX_BYTES or len(calls) > MAX_CALLS or job.cancelled.is_set():
+            if size > MAX_BYTES or len(calls) > MAX_CALLS:
                 raise Problem("The model talked without end. Ask again, or another way.")
         reason = reason or piece.get("done", "")
     whole = [{"id": call["id"] or f"call_{os.urandom(6).hex()}", "type": "function", "function":
@@ -2420,7 +2426,7 @@ def explain(error: Any, llm: LLM) -> Problem:
 #                    "inputResponses": {"q1": {"action": "accept", "content": {...}}}}}
 #
 # What is asked and what is answered is the same in both, and so it is one function: answer().
-# Skip this on a first reading.
+# As nothing else depends on this: skip this on a first reading.
 
 def answer_old(connection: Connection, incoming: dict, visit: int) -> None:
     """An older server doesn't say which call its question belongs to. Any that waits will do.
@@ -2651,7 +2657,7 @@ def open_page(server: str, params: dict, job: Job) -> dict:
 #
 # Only this part and the next one print and read what you type (and oauth_handler.py, by the
 # functions that it is given, while you sign in). A turn is a stream of events; to show it is to
-# print the right thing for each. Skip this on a first reading.
+# print the right thing for each: skip this on a first reading.
 
 # What servers and models send may hold codes that move the cursor, fill your clipboard, or
 # turn a line around. Those stay out. (Joiners stay: emoji and Persian are made with them.)
@@ -2883,6 +2889,10 @@ COMMANDS = {"/help": show_help, "/tools": show_tools, "/servers": show_servers,
             "/prompt": use_prompt, "/model": choose_model, "/clear": clear, "/save": save}
 
 
+# ── Part 10: The whole program ───────────────────────────────────────────────────────────
+#
+# A Screen (of Part 9) can say() a text, and show() events while it goes through them.
+
 def talk(chat: Chat, screen: Screen) -> None:
     """Questions and answers, until you have had enough."""
     with contextlib.suppress(ImportError):
@@ -2912,8 +2922,6 @@ def talk(chat: Chat, screen: Screen) -> None:
             screen.say("\n[Stopped. This question is forgotten.]")
 
 
-# ── Part 10: The whole program ───────────────────────────────────────────────────────────
-
 def main(chat: Chat, question: str, screen: Screen) -> None:
     """Meet the servers, then answer one question, or talk."""
     screen.say(f"{chat.llm.title} - Discovering tools...")
@@ -2937,7 +2945,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
     screen.show(chat.leave())  # (a program may need some seconds to end)
 
 
-@contextlib.contextmanager
+@contextlib.contextmanager  # "with" runs this up to its "yield", then its own block, then the rest
 def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
               ) -> Iterator[Chat]:
     """A chat for a program of your own:
@@ -2951,7 +2959,8 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
     read_env()
     path = find(config)
     auth_for = signing_in(path, False, lambda text: None)
-    with Chat(llm or openai_from_env(), load_servers(path), "", auth_for, person) as chat:
+    prompt = os.getenv("SYSTEM_PROMPT", "")
+    with Chat(llm or openai_from_env(), load_servers(path), prompt, auth_for, person) as chat:
         finish(chat.meet_servers())
         yield chat
 
@@ -2962,7 +2971,7 @@ def openai_from_env() -> LLM:
     if not key and not url:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
                       "or see how it goes without one: uv run python chat.py --demo")
-    if not f"{key}".isascii() or url and not re.match(r"https?://[^/]", url):
+    if not (key or "").isascii() or url and not re.match(r"https?://[^/]", url):
         raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
                       "like http://localhost:11434/v1. Look at them in .env.")
     llm = LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)
@@ -3054,14 +3063,15 @@ def sign_in_or_out(options: argparse.Namespace, screen: Screen) -> None:
     path = Path(options.config or find("mcp_servers.json"))
     store = token_store(path, screen.say)
     if options.login:
-        servers = {name: server for name, server in load_servers(path).items()
-                   if name == options.login}
-        [server] = servers.values() or [Problem(
-            f'There is no server "{options.login}", or it is not "enabled".')]
-        if not isinstance(server, Server) or server.auth_type != "oauth":
-            raise server if isinstance(server, Problem) else Problem(
+        server = load_servers(path).get(options.login) or Problem(
+            f'There is no server "{options.login}", or it is not "enabled".')
+        if isinstance(server, Problem):
+            raise server
+        if server.auth_type != "oauth":
+            raise Problem(
                 f'{options.login} is not a server to sign in to: it has no "auth_type": "oauth".')
         auth = signing_in(path, sys.stdin.isatty(), screen.say)(server)
+        servers: dict[str, Server | Problem] = {options.login: server}
         screen.show(discover(servers, {options.login: HttpConnection(server, auth)}, {}),
                     "the server")
         if not isinstance(servers[options.login], Server):
@@ -3102,7 +3112,7 @@ def run(make_llm: Callable[[], LLM] = openai_from_env, words: list[str] | None =
             else:
                 chat = stack.enter_context(chat_for(options, make_llm, screen, stack))
                 main(chat, options.question, screen)
-    except Problem as problem:
+    except (Problem, OAuthError) as problem:
         sys.exit(f"\n{clean(problem)}")
     except KeyboardInterrupt:
         print(file=sys.stderr)
