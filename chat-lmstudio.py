@@ -5,7 +5,6 @@ unchanged, and this file only says what is different: where the model lives, wha
 called, and what we print about it.
 """
 
-import itertools
 import os
 
 import requests
@@ -24,8 +23,12 @@ def lm_studio_from_env() -> LLM:
     try:
         # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
         with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True) as response:
-            start = itertools.islice(response.iter_content(65536), 100)  # no more than that
-            listed = as_dict(loads(b"".join(start)))
+            body = b""
+            for piece in response.iter_content(65536):
+                body += piece
+                if len(body) > 2**20:
+                    break
+            listed = as_dict(loads(body))
     except requests.RequestException:
         raise Problem(unreachable) from None
     except ValueError:

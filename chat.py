@@ -347,7 +347,8 @@ def request(connection: Connection, method: str, params: dict | None = None,
         if "error" in answer:
             raise refusal(answer["error"])
     except Failure as failure:
-        failure.args = (without_ours(str(failure), connection.server),)  # its text
+        if failure.kind == "refused":  # then its text is the server's
+            failure.args = (without_ours(str(failure), connection.server),)
         # A server that is still at work for us should know that nobody waits for it any more.
         if failure.kind in ("cancelled", "timeout") and \
                 method not in ("initialize", connection.probe):
@@ -440,6 +441,8 @@ def hear(connection: Connection, incoming: dict) -> None:
     elif not connection.is_new:
         if incoming["method"] == "elicitation/create" and connection.capabilities and \
                 connection.places.acquire(blocking=False):
+            with contextlib.suppress(ValueError):  # (some use one id again and again)
+                connection.withdrawn.remove(incoming["id"])
             # A person takes a while. Meanwhile, we go on to read what comes.
             in_background(answer_old, connection, incoming, connection.visits)
         else:
@@ -467,10 +470,14 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
     try:
         found = loads(text)
     except ValueError as error:
-        if b'"jsonrpc"' not in text[:1000] or b'"method"' in text:
+        start, end = bytes(text[:1000]).lstrip(), bytes(text[-1000:])
+        if start[:1] != b"{" or b'"jsonrpc"' not in start + end or b'"method"' in start + end:
             return []
-        found = {"id": None, "error": {  # it was meant as an answer
-            "code": PARSE_ERROR, "message": f"its answer can't be read: {str(error)[:100]}."}}
+        # It was meant as an answer. The id, to a reader of JSON the same anywhere, is at an end.
+        number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b', start) or \
+            re.search(rb'"id":\s*(\d{1,15})\s*}\s*$', end)
+        return [{"id": int(number[1]) if number else None, "error": {
+            "code": PARSE_ERROR, "message": f"its answer can't be read: {str(error)[:100]}."}}]
     messages = [one for one in (found if isinstance(found, list) else [found])
                 if isinstance(one, dict) and {"method", "result", "error"} & set(one)]
     for message in messages:
@@ -483,8 +490,8 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
 def loads(text: bytes | bytearray) -> Any:
     """json.loads for what comes from outside: whatever is wrong with it, it's a ValueError."""
     # (Where one letter is a special one, Python keeps the whole text with 4 bytes per letter.)
-    if text.count(b"[") + 3 * text.count(b"{") + 0.4 * text.count(b",") > MAX_PARTS or \
-            len(text) > MAX_BYTES // 4 and (rb"\u" in text or not text.isascii()):
+    if has_many_parts(text) or \
+            len(text) > MAX_BYTES // 4 and (rb"\ud" in text.lower() or not text.isascii()):
         raise ValueError("it would fill our memory")
     try:
         found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
@@ -496,6 +503,25 @@ def loads(text: bytes | bytearray) -> Any:
     if is_too_deep(found):  # we can read it, but not everybody after us can
         raise ValueError("it is nested too deeply")
     return found
+
+
+def has_many_parts(text: bytes | bytearray) -> bool:
+    """Whether Python needs far more memory for this JSON than its text has."""
+    def weight(*limits: int) -> float:
+        return text.count(b"[", *limits) + 3 * text.count(b"{", *limits) + \
+            0.4 * text.count(b",", *limits)
+
+    if weight() <= MAX_PARTS:
+        return False
+    # It may be that they are only in long texts, like a table with commas. So: what is outside.
+    text = text.replace(rb"\\", b"").replace(rb'\"', b"")
+    total, place = 0.0, 0
+    while place < len(text) and total <= MAX_PARTS:
+        quote = text.find(b'"', place)
+        total += weight(place, quote if quote >= 0 else len(text))
+        end = text.find(b'"', quote + 1) if quote >= 0 else -1
+        place = end + 1 if end >= 0 else len(text)
+    return total > MAX_PARTS
 
 
 def is_too_deep(value: object) -> bool:
@@ -556,9 +582,10 @@ def without_secrets(url: str) -> str:
 def without_ours(text: str, server: Server) -> str:
     """A server's words about what went wrong, which you and the model will read. Some repeat what
     we have told only them."""
-    ours = [*server.headers.values(), server.url.partition("?")[2], *(
-        value for name, value in server.env.items() if re.search("KEY|TOKEN|SECRET|PASS", name))]
-    for word in re.split(r"[\s&=]+", " ".join(ours)):
+    ours = [part.partition("=")[2] or part for part in server.url.partition("?")[2].split("&")]
+    ours += [value for name, value in [*server.headers.items(), *server.env.items()]
+             if re.search("auth|key|token|secret|pass|cookie", name, re.I)]
+    for word in " ".join(ours).split():
         text = text.replace(word, "***") if len(word) >= 8 else text
     return text
 
@@ -628,11 +655,10 @@ class Line(HTTPAdapter):
     """The part of requests that does the sending, with some additions: another thread can hang
     up while we wait for an answer, what travels can be seen, and no redirect is followed."""
 
-    def __init__(self, name: str, cookies: Any):
+    def __init__(self, name: str):
         super().__init__()
         self.name = name
         self.session = requests.Session()
-        self.session.cookies = cookies
         # requests looks at each redirect, and reads it whole, although we let it follow none.
         self.session.get_redirect_target = lambda resp: None  # type: ignore[assignment]
         self.session.mount("http://", self)
@@ -759,6 +785,7 @@ class HttpConnection(Connection):
                     return
             except Failure as failure:
                 if failure.kind not in ("broken", "status", "session") or \
+                        failure.code == PARSE_ERROR or \
                         not last.get("id") and (message or failure.kind != "broken"):
                     raise
             # An older server may hang up before it has answered. The rest can be fetched by
@@ -783,7 +810,8 @@ class HttpConnection(Connection):
         try:
             line = self.lines.pop()
         except IndexError:
-            line = Line(self.server.name, self.cookies)
+            line = Line(self.server.name)
+        line.session.cookies.update(self.cookies)
         job.stop = line.hang_up
         free = answered = False
         try:
@@ -799,6 +827,7 @@ class HttpConnection(Connection):
                     verb, url, data=json.dumps(message) if verb == "POST" else None,
                     headers=headers, auth=self.auth, stream=True, timeout=(HELLO_SECONDS, None),
                     allow_redirects=False)
+                self.cookies = line.session.cookies.copy()
                 here = new_place(url, response)
                 if here is None:
                     if verb == "POST":  # (a GET may be led to a page for people)
@@ -884,10 +913,13 @@ class HttpConnection(Connection):
                 raise Failure("broken", TOO_LARGE)
         found = messages_in(body, name)
         codes = [as_dict(incoming.get("error")).get("code") for incoming in found]
-        # (Some say it with another status. But what has our id is the answer of who knows us.)
+        # (Some say it with another status. But what has our id may be a tool's answer.)
+        has_looked = any(is_answer(one, message.get("id", "")) for one in found)
         if "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
-                status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower()
-                and not any(is_answer(one, message.get("id", "")) for one in found)):
+                status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower()):
+            if status != 404 and has_looked:
+                self.ready = False  # so the next request shakes hands
+                raise refusal(found[0].get("error"), status)
             raise Failure("session", "it has forgotten our session.\nTry again.", status)
         for incoming in found:
             # It is our answer, whatever its id: some servers put null. But a 401, a 429 and
@@ -923,7 +955,8 @@ class HttpConnection(Connection):
         for line in self.lines:
             line.session.close()
         if self.session_id:  # our visit ends here
-            line = Line(self.server.name, self.cookies)
+            line = Line(self.server.name)
+            line.session.cookies.update(self.cookies)
             with contextlib.suppress(requests.RequestException, OAuthError):
                 line.session.delete(self.url, headers=self.headers_for({}), auth=self.auth,
                                     timeout=2, allow_redirects=False, stream=True)
@@ -1021,8 +1054,9 @@ class StdioConnection(Connection):
                                          f'Check its "command" and its "cwd".') from None
         # To read from a program is to wait, perhaps for ever, and so is to write. So threads
         # do that, and the rest of us look into queues, for as long as we like.
+        if self.process:  # it is not its first start, so what it had may have changed
+            self.fresh_until.clear()
         self.process, self.alive = process, True
-        self.fresh_until.clear()
         self.outbox: queue.Queue = queue.Queue()
         self.last_words: deque[bytes] = deque(maxlen=3)
         complaints = in_background(self.hear_complaints, process)
@@ -1054,7 +1088,8 @@ class StdioConnection(Connection):
                     if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
                         hear(self, message)
                     continue
-                elif number is None and "error" in message and len(self.inboxes) == 1:
+                elif number is None and "error" in message and len(self.inboxes) == 1 and \
+                        not self.ready:  # (later, it may be about a notification)
                     number = message["id"] = next(iter(self.inboxes), None)
                 inbox = self.inboxes.get(number) if isinstance(number, int) else None
                 if inbox:
@@ -1088,7 +1123,7 @@ class StdioConnection(Connection):
         finally:
             del self.inboxes[message["id"]]
         self.ready = self.ready and self.alive  # (it may have ended just before we were)
-        words = b" ".join(self.last_words).decode("utf-8", "replace")
+        words = without_ours(b" ".join(self.last_words).decode("utf-8", "replace"), self.server)
         raise Failure("broken", "the program has ended" + (f": {words[:200]}" if words else "."))
 
     def is_running(self) -> bool:
@@ -1199,10 +1234,12 @@ def say_hello(connection: Connection, method: str, params: dict | None, job: Job
             connection.version = NEWEST if NEWEST in offered_in(failure) else ""
             if not connection.version:
                 before = first if isinstance(first, Failure) else failure
-                if before.kind == "timeout" and failure.kind in ("refused", "status") and \
-                        patience == HELLO_SECONDS:
+                knows_no_hello = failure.status in (400, 404, 405) or failure.code in (
+                    METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED_VERSION, -32600)
+                if before.kind == "timeout" and knows_no_hello and patience == HELLO_SECONDS:
                     return say_hello(connection, method, params, job, math.inf)
-                raise (before if failure.kind == "status" else failure) from None
+                raise (before if failure.kind == "status" and failure.status not in (401, 403)
+                       else failure) from None
     connection.ready = True
     if connection.version == NEWEST and hello == method and isinstance(first, dict):
         return first
@@ -1661,7 +1698,8 @@ def discover(servers: dict[str, Server | Problem], connections: dict[str, Connec
         tools[name] = make_tools(connections[name], answer, names)
         yield Found(name, len(answer))
     for name in tools:
-        for missing in set(connections[name].server.tools) - {one.name for one in tools[name]}:
+        for missing in set(connections[name].server.tools) - {
+                one["name"] for one in answered[name]}:
             yield Note(f'{name} has no tool called "{missing}" (see its setting "tools").')
     return tools
 
@@ -1720,7 +1758,7 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         try:
             page = ask(connection, method, params, job)
         except Failure as failure:
-            if says_it_has_none(connection, key, failure):
+            if not params and says_it_has_none(connection, method, failure):
                 return []
             if params and failure.code == INVALID_PARAMS and once_more:  # the bookmark is too old
                 return list_all(connection, method, key, job, once_more=False)
@@ -1744,10 +1782,10 @@ def list_all(connection: Connection, method: str, key: str, job: Job | None = No
         params = {"cursor": cursor}
 
 
-def says_it_has_none(connection: Connection, key: str, failure: Failure) -> bool:
+def says_it_has_none(connection: Connection, method: str, failure: Failure) -> bool:
     """Some servers have no tools, but other things. They don't all say so in the same way."""
     codes = [METHOD_NOT_FOUND]
-    if connection.offers and key not in connection.offers:
+    if connection.offers and method.partition("/")[0] not in connection.offers:
         codes += [INVALID_PARAMS, -32600, -32000]
     return connection.ready and failure.code in codes
 
@@ -2030,13 +2068,19 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Ask the person, where the server's setting "confirm" says so."""
         if not tool.must_be_confirmed() or tool.full_name in self.allowed:
             return True
-        # What can't be seen on a screen is shown by its number.
-        whole = json.dumps(arguments, indent=2, ensure_ascii=False).translate(
+        # What can't be seen on a screen is shown by its number. What is long is cut, each by
+        # itself: else a long one could hide the next.
+        lines = []
+        for key, value in arguments.items():
+            text = f"  {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
+            lines.append(text if len(text) < 1000 else f"{text[:900]}... {len(text) - 900} more")
+        if len(lines) > 100:
+            lines[100:] = [f"  ... and {len(lines) - 100} more arguments"]
+        shown = "\n".join(["{", *lines, "}"]).translate(
             {code: f"\\u{code:04x}" for code in UNSEEN})
-        start = "\n".join(whole[:4000].split("\n")[:80])
-        question = Question(f"{tool.connection.server.name} wants to run {one_line(tool.name)} "
-                            f"with {start}" + ("\n... and more" if start != whole else ""),
-                            {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
+        question = Question(
+            f"{tool.connection.server.name} wants to run {one_line(tool.name)} with {shown}",
+            {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
         yield question  # whoever shows it has set its answer when we go on
         if question.answer == "a":
             self.allowed.add(tool.full_name)
@@ -2383,7 +2427,7 @@ IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many t
                          "(prompt|input|message|conversation|request)s?.{0,20} too long", re.I)
 SERVICE_IN_WORDS = {
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
-    300: "The model's service has moved. Look at its address in .env.",
+    300: "The model's service has moved to {there}. Look at its address in .env.",
     403: "This API key may not do that. Look at your account with the model's service.",
     404: "There is no model \"{model}\" there. Set {setting} in .env, or type /model NAME.{hint}",
     429: "The model's service is busy, or your account is used up. Wait {wait}, then ask again.",
@@ -2404,6 +2448,7 @@ def explain(error: Any, llm: LLM) -> Problem:
     words = SERVICE_IN_WORDS.get(300 if status < 400 else min(status, 500),
                                  "The model's service refused that.").format(
         model=llm.model, setting=llm.setting, hint=hint,
+        there=without_secrets(error.response.headers.get("Location", "another address"))[:200],
         wait=f"{wait} seconds" if re.fullmatch("[0-9]{1,4}", wait) else "a minute")
     return Problem(f"{words}\nIt says: {theirs}")
 
@@ -2508,8 +2553,10 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
     fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
     if len(fields) > 50:
         raise Failure("refused", "it asks for more than 50 things at once.")
+    required = as_list(schema.get("required"))
     content = {name: one["default"] for name, one in fields.items()
-               if one.get("default") not in (None, "", [])}
+               if one.get("default") not in (None, "", [])
+               or name in required and one.get("default") is not None}
     opening = f"{server} asks: {quoted(params.get('message'))}"
     choices = {"y": "yes", "e": "edit", "d": "decline", "c": "cancel"}
     if not fields:  # it only wants a yes
@@ -2517,7 +2564,7 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
     while True:
         before, who = opening, ""
         for name, field_schema in fields.items():
-            needed = name in as_list(schema.get("required"))
+            needed = name in required
             while True:
                 optional = "" if needed or name in content else " (optional)"
                 typed = job.ask_person(Question(
@@ -2531,7 +2578,7 @@ def fill_in_form(server: str, params: dict, job: Job) -> dict:
                         content.pop(name, None)
                     elif typed := typed.strip() or shown(content.get(name, "")):
                         content[name] = value_of(field_schema, typed)
-                    elif needed:
+                    elif needed and name not in content:
                         raise ValueError("It is needed.")
                     break
                 except ValueError as error:
@@ -2592,7 +2639,9 @@ def shown(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     if isinstance(value, list):
-        return ", ".join(f'"{one}"' if "," in str(one) else str(one) for one in value)
+        texts = [str(one) for one in value]
+        return ", ".join('"' + text.replace('"', '""') + '"' if "," in text or text[:1] == '"'
+                         else text for text in texts)
     return str(value)
 
 
@@ -2605,8 +2654,12 @@ def value_of(schema: dict, typed: str) -> Any:
             raise ValueError(f"It must be {KINDS_OF_FIELD[key][0]}.")
     values: list = [typed]
     if kind == "array":  # what has a comma in it stands in quotes
-        found = re.findall(r'"([^"]*)"|([^,"]+)', typed)
-        values = [one for one in (quoted or plain.strip() for quoted, plain in found) if one]
+        import csv
+        try:
+            values = [text.strip() for text in next(csv.reader([typed], skipinitialspace=True))]
+        except csv.Error:
+            raise ValueError("It must be in one line.") from None
+        values = [text for text in values if text]
     if choices:
         named = {title: value for value, title in choices.items()} | {it: it for it in choices}
         named = {key.lower(): value for key, value in named.items()} | named

@@ -937,7 +937,7 @@ def is_safe(url: object, near: str = "https://localhost") -> bool:
     False
     """
     # Two programs may read one odd address in two ways, like https://good\@evil.
-    if not isinstance(url, str) or len(url) > 2000 or re.search(r"[^\x21-\x7e]|[\\#]", url):
+    if not isinstance(url, str) or len(url) > 8000 or re.search(r"[^\x21-\x7e]|[\\#]", url):
         return False
     try:
         parts = urlsplit(url)
@@ -1019,9 +1019,11 @@ def fetch(method: str, url: str, headers: dict | None = None, may_redirect: bool
         kind = response.headers.get("Content-Type", "")
         document = dict(parse_qsl(body.decode("utf-8", "replace"))) \
             if kind.startswith("application/x-www-form-urlencoded") else json.loads(body)
-    location = ""
-    with contextlib.suppress(ValueError):
-        location = urljoin(url, response.headers.get("Location", "")) if redirected else ""
+    location = response.headers.get("Location", "") if redirected else ""
+    try:
+        location = urljoin(url, location) if location else ""
+    except ValueError:
+        location = ""
     return Answer(response.status_code, document if isinstance(document, dict) else None, location)
 
 
