@@ -157,6 +157,10 @@ FIELDS: dict[str, tuple[dict, str, dict, dict]] = {
                 "default": ["Red, dark"]}, "Red, dark, Blue; several, with commas between them", {
         "": ["Red, dark"], 'Blue, "red, dark"': ["Blue", "Red, dark"]}, {
         "Red, Blue": "Red is not one of them."}),
+    "quotes": ({"type": "array", "items": string(), "default": ['1/2" pipe', '"a", b']},
+               "several, with commas between them", {
+        "": ['1/2" pipe', '"a", b'], '27" screen, desk': ['27" screen', "desk"],
+        'Dwayne "The Rock" Johnson': ['Dwayne "The Rock" Johnson']}, {}),
     "whole": ({"type": "integer", "default": 5.0}, "a whole number", {"": 5}, {
         "9" * 5000: "That number is too large."}),
     "anyOf": ({"type": "array", "items": {"anyOf": TITLED}, "default": ["s"]},
@@ -206,6 +210,12 @@ def test_a_default_is_checked_like_what_is_typed(asks, connected):
 def test_no_field_is_ever_null(asks, connected):
     server = asks(MRTR, form(note=string(default=None)))  # in Python, "str | None = None"
     assert talk(connected(server), "", "y")[0] == [{"action": "accept", "content": {}}]
+
+
+def test_what_is_needed_may_be_an_empty_text_if_the_server_says_so(asks, connected):
+    server = asks(MRTR, form(required=["a", "b"], a=string(default=""), b=string()))
+    replies, heard = talk(connected(server), "", "", "x", "y")
+    assert replies[0]["content"] == {"a": "", "b": "x"} and "needed" in heard[2].text
 
 
 def test_what_is_not_needed_can_be_left_out_again(asks, connected):

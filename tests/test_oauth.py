@@ -579,6 +579,13 @@ def test_F3_nor_with_one_that_leads_to_no_address(world, status):
     assert world.failure(world.auth()) == F + UNSAFE
 
 
+def test_a_login_form_is_posted_once_where_a_redirect_leads_nowhere(world):
+    world.auth_server.pages["/authorize"] = answers(302)
+    auth = world.auth(login_form={"username": "ada"})
+    assert "the login form was refused (HTTP 302)" in world.failure(auth)
+    assert len(world.auth_server.asked("/authorize")) == 1
+
+
 def test_an_address_of_900_kb_is_not_a_safe_one(world):
     world.auth_server.metadata["authorization_endpoint"] += "a" * 900_000
     assert len(world.failure(world.auth())) < 1000

@@ -319,6 +319,26 @@ def test_a_list_is_asked_for_again_when_its_time_is_over(meet, old, pages, times
     assert len(first) == times + (old is not None) and len(chat.tools) == len(pages)
 
 
+def test_a_program_that_has_just_been_started_is_asked_for_its_tools_once(stdio_server):
+    program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
+                            "tools/list": new({"tools": [], "ttlMs": HOUR})})
+    with ScriptedModel(OK) as model, Chat(model.llm, {"s": program.entry(name="s")}) as chat:
+        go(chat.meet_servers())
+        go(chat.ask("Go"))
+    assert len(program.saw("tools/list")) == 1
+
+
+@pytest.mark.parametrize("code", [-32602, -32000])
+def test_a_list_of_templates_is_not_lost(meet, code):
+    towns = new({"resourceTemplates": [TOWNS], "nextCursor": "2"})
+    pages = [towns, lambda it: error(it, code), new({"resourceTemplates": [TOWNS]})]
+    chat, _, server = meet({"resources/templates/list": pages})
+    found = list(chat.all_of("resourceTemplates"))
+    assert found == ([("s", TOWNS)] if code == -32602 else [])
+    assert (chat.connections["s"].fresh_until["resourceTemplates"] < time.monotonic() + 61) or \
+        code == -32602
+
+
 @pytest.mark.parametrize("method, features, note", [
     ("tools/list", ["tools"], ["s can't list its tools again, so we keep those we know: No."]),
     ("tools/list", ["resources"], ["s can't list its tools again, so we keep those we know: No."]),

@@ -37,6 +37,7 @@ from chat import (
     ask,
     finish,
     header_value,
+    list_tools,
     read_events,
     request,
     together,
@@ -515,6 +516,8 @@ def test_who_knows_us_and_speaks_of_sessions_is_not_called_twice(in_session):
     with pytest.raises(Failure, match=text):
         ask(connection, "tools/call", CALL)
     assert len(server.saw("tools/call")) == 1 == len(server.saw("initialize"))
+    server.script["tools/call"] = DONE  # (if it did mean ours, the next call begins anew)
+    assert ask(connection, "tools/call", CALL) == DONE and len(server.saw("initialize")) == 2
 
 
 def test_a_goodbye_without_end_is_not_read(in_session):
@@ -673,6 +676,40 @@ def test_an_answer_that_cannot_be_read_is_waited_for_no_longer(stdio_server, con
     with pytest.raises(Failure, match="its answer can't be read: ") as caught:
         ask(connect(program.entry()), "tools/call", CALL)
     assert caught.value.kind == "broken"
+
+
+def test_a_complaint_about_a_notification_is_no_answer(stdio_server, connect):
+    # Home-made servers often answer whatever they don't know.
+    program = stdio_server(f"""
+        for message in incoming():
+            if message["method"] == "tools/list":
+                answer(message, {new({"tools": [{"name": "add"}]})})
+            elif message["method"] == "initialize":
+                answer(message, {{"protocolVersion": "2025-06-18", "capabilities": {{}}}})
+            else:
+                message.setdefault("id", None)
+                time.sleep(0.02 if message["id"] is None else 0)
+                refuse(message, -32601)
+    """)
+    for _ in range(3):
+        assert [one["name"] for one in list_tools(connect(program.entry()))] == ["add"]
+
+
+def test_a_word_with_json_in_it_is_only_a_word(stdio_server, connect):
+    program = stdio_server(f"""
+        for message in incoming():
+            os.write(1, b'[debug] sending {{"jsonrpc": "2.0", "id": 2, "result": {{}}}} now\\n')
+            answer(message, {MEET["server/discover"]})
+    """)
+    assert ask(connect(program.entry()), "tools/list") == MEET["server/discover"]
+
+
+@pytest.mark.parametrize("text", ["a,b," * 1_500_000, "C:\\users\\" * 900_000,
+                                  "x" * 9_000_000 + "\u00e9"], ids=["commas", "paths", "escapes"])
+def test_a_large_text_may_have_anything_in_it(http_server, connect, text):
+    long = {"content": [{"type": "text", "text": text}]}
+    server = http_server({"tools/call": new(long)})
+    assert request(connect(server.entry()), "tools/call", CALL) == new(long)
 
 
 @pytest.mark.line(46)
