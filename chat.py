@@ -2068,19 +2068,9 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Ask the person, where the server's setting "confirm" says so."""
         if not tool.must_be_confirmed() or tool.full_name in self.allowed:
             return True
-        # What can't be seen on a screen is shown by its number. What is long is cut, each by
-        # itself: else a long one could hide the next.
-        lines = []
-        for key, value in arguments.items():
-            text = f"  {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
-            lines.append(text if len(text) < 1000 else f"{text[:900]}... {len(text) - 900} more")
-        if len(lines) > 100:
-            lines[100:] = [f"  ... and {len(lines) - 100} more arguments"]
-        shown = "\n".join(["{", *lines, "}"]).translate(
-            {code: f"\\u{code:04x}" for code in UNSEEN})
-        question = Question(
-            f"{tool.connection.server.name} wants to run {one_line(tool.name)} with {shown}",
-            {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
+        question = Question(f"{tool.connection.server.name} wants to run {one_line(tool.name)} "
+                            f"with {for_reading(arguments)}",
+                            {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
         yield question  # whoever shows it has set its answer when we go on
         if question.answer == "a":
             self.allowed.add(tool.full_name)
@@ -2420,6 +2410,26 @@ def arguments_in(text: str) -> dict | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def for_reading(arguments: dict) -> str:
+    r"""The arguments of a call, as somebody should see them before a yes. What can't be seen on a
+    screen is shown by its number. What is long is cut, each by itself: else it could hide the next.
+
+    >>> print(for_reading({"path": "a.txt", "mode": "w\u202e"}))
+    {
+      "path": "a.txt"
+      "mode": "w\u202e"
+    }
+    """
+    lines = []
+    for key, value in arguments.items():
+        text = f"  {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
+        lines.append(text if len(text) < 1000 else f"{text[:900]}... {len(text) - 900} more")
+    if len(lines) > 100:
+        lines[100:] = [f"  ... and {len(lines) - 100} more arguments"]
+    hidden = {code: f"\\u{code:04x}" for code in UNSEEN}
+    return "\n".join(["{", *lines, "}"]).translate(hidden)
 
 
 IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many tokens|"
