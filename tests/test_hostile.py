@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,15 +132,17 @@ def still_running(folder: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def outcomes(request, tmp_path_factory) -> Iterator[dict]:
-    """By case: its outcome, to come. Mostly they wait, so they all do at the same time."""
+    """By case: what has become of it. Mostly they wait, so they all do at the same time. (And all
+    before the next test: pytest writes into the environment, where others may be reading.)"""
     cases = [item.callspec.params["case"] for item in request.session.items
              if getattr(item, "originalname", "") == "test_a_hostile_server_costs_only_itself"]
     with HostileHttp() as hostile, ThreadPoolExecutor(6, "case") as pool:
-        yield {str(case): pool.submit(try_out, case, hostile, tmp_path_factory.mktemp("case"))
-               for case in cases}
+        found = {str(case): pool.submit(try_out, case, hostile, tmp_path_factory.mktemp("case"))
+                 for case in cases}
+        wait(found.values())
+        yield found
 
 
-@pytest.mark.xdist_group("one process, in which all of them wait together")
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_hostile_server_costs_only_itself(case, outcomes):
     outcome = outcomes[str(case)].result()
