@@ -83,7 +83,7 @@ ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 MAX_BYTES = 32 * 2**20  # the longest message that we accept
 TOO_LARGE = "it sent more than 32 MB in one message. Ask for less at a time."
 MAX_DEPTH = 100         # of {"a": {"b": {"c": ...
-MAX_PARTS = 800_000     # of a message: each [] takes 60 bytes and more
+MAX_PARTS = 800_000     # of a message: each [] takes 60 bytes and more (a {} counts as three)
 MAX_PAGES = 1000        # of one list
 MAX_TOOLS = 128         # OpenAI takes no more
 MAX_ROUNDS = 20         # of tool calls in one turn
@@ -473,7 +473,7 @@ def messages_in(text: bytes | bytearray, name: str) -> list[dict]:
         start, end = bytes(text[:1000]).lstrip(), bytes(text[-1000:])
         if start[:1] != b"{" or b'"jsonrpc"' not in start + end or b'"method"' in start + end:
             return []
-        # It was meant as an answer. The id, to a reader of JSON the same anywhere, is at an end.
+        # It was meant as an answer. Its id is mostly at the beginning, or at the end.
         number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b', start) or \
             re.search(rb'"id":\s*(\d{1,15})\s*}\s*$', end)
         return [{"id": int(number[1]) if number else None, "error": {
@@ -653,7 +653,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
 
 class Line(HTTPAdapter):
     """The part of requests that does the sending, with some additions: another thread can hang
-    up while we wait for an answer, what travels can be seen, and no redirect is followed."""
+    up while we wait for an answer, what travels can be seen, and redirects are left to us."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -2115,6 +2115,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
     def close(self) -> None:
+        """leave(), with nothing shown."""
         finish(self.leave())
 
     def leave(self) -> Generator[Event, None, None]:

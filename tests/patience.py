@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Seconds after which something hangs. No test needs them, and none passes or fails by the clock:
-# what must come early is seen by what has, or hasn't, happened before it.
+# Seconds after which something hangs. No test needs them: what must come early is seen by what
+# has, or hasn't, happened before it.
 PATIENCE = 120
 
 
