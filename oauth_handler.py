@@ -71,6 +71,8 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urljoin, urlspli
 import requests
 from requests.auth import AuthBase
 
+from chapters.outside import Problem, open_browser
+
 if sys.platform == "win32":
     import msvcrt  # locks on files: one system has these,
 else:
@@ -82,7 +84,7 @@ MAX_STEP_UPS = 2   # how often a run asks you for more scopes than you agreed to
 TEN_YEARS = 10 * 365 * 86400
 
 
-class OAuthError(Exception):
+class OAuthError(Problem):
     """Signing in didn't work. Its text is for the person: what happened, and what to do.
 
     Most functions don't know for which server they work. The class OAuth does, and adds it.
@@ -469,20 +471,6 @@ def login_parameters(client: Client, resource: dict | None, scope: str, state: s
 # the redirect URI: http://localhost:8080/callback?code=...&state=...  "localhost" is this very
 # computer, and for that one moment we are a web server on it (RFC 8252). If the browser is on
 # another computer, its person can paste the address where it ended.
-
-def open_browser(url: str) -> bool:
-    """Open the page, if there is a screen for it. (Over ssh, or in a container, this would
-    start a browser made of letters, in the middle of our chat.)"""
-    import webbrowser
-    remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
-    dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
-    if (remote or dark) and not os.getenv("BROWSER"):
-        return False
-    try:
-        return webbrowser.open(url)
-    except (webbrowser.Error, OSError, ValueError):  # (ValueError: $BROWSER makes no sense)
-        return False
-
 
 def judge(query: str, state: str, server: AuthorizationServer) -> str | None:
     """Return the code in what came back; None if it isn't from our login at all.
@@ -891,6 +879,11 @@ class TokenStore:
         """Where we are signed in. No secrets."""
         return [SignedIn(name, found.issuer, found.expires_at, bool(found.refresh_token))
                 for name, found in self.read().tokens.items()]
+
+
+def token_store(config: Path, say: Callable[[str], object] = print) -> TokenStore:
+    """The file for the servers of this configuration: it lies beside it."""
+    return TokenStore(config.resolve().with_name(".mcp_tokens.json"), say)
 
 
 @dataclass

@@ -32,7 +32,7 @@ import pty
 import termios
 
 TESTS = Path(__file__).resolve().parent
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS / "helpers"))
 
 import slow_server  # noqa: E402
 from terminal import environment, programs  # noqa: E402

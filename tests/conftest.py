@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripted_server import ScriptedHttp, ScriptedStdio  # noqa: E402
 
-from chat import Connection, HttpConnection, Server, StdioConnection  # noqa: E402
+from chat import Connection, Server  # noqa: E402
 from demo.toy_server import serve_http  # noqa: E402
 
 settings.register_profile("here", deadline=None)  # how fast a computer is, is not tested
@@ -26,8 +26,7 @@ def connect():
     """connect(server) is a Connection, and the end of the test hangs up."""
     with contextlib.ExitStack() as at_the_end:
         def connect(server: Server) -> Connection:
-            kind = HttpConnection if server.url else StdioConnection
-            connection = kind(server)
+            connection = Connection(server)
             at_the_end.callback(connection.close)
             return connection
 

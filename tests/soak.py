@@ -20,7 +20,7 @@ from pathlib import Path
 import requests
 
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [str(TESTS.parent), str(TESTS)]
+sys.path[:0] = [str(TESTS.parent), str(TESTS / "helpers")]
 
 import slow_server  # noqa: E402
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from chat import LLM  # noqa: E402  (it lies one folder above)

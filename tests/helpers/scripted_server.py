@@ -24,7 +24,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from chat import NEWEST, OLDER, Server
+from chapters.versions import NEWEST, OLDER
+from chat import Server
 
 # A thing to yield, or to answer with: say nothing more, until the client hangs up.
 SILENCE = object()

@@ -34,7 +34,7 @@ if os.name == "posix":
     import struct
     import termios
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CTRL_C, CTRL_D = "\x03", "\x04"
 
 # What a terminal is told about its colours and its ways, and not about the text.

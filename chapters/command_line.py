@@ -1,0 +1,141 @@
+"""The command line: what was asked for, and how does the program end?
+
+    python chat.py                          a conversation
+    python chat.py "What's 2 + 40?"         one question: only the answer is on standard output
+    git diff | python chat.py "review: -"   standard input takes the place of the "-"
+    python chat.py --login sheets           sign in to a server, and end
+
+Other programs want to know how it went, so it ends with a status:
+
+    0 it was done   1 it failed, and standard error says why   2 wrong words   130 Ctrl-C
+
+Nobody should see a traceback for what a person, a server or a model has done.
+
+The rules are those of POSIX, not of MCP:
+https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/V1_chap12.html. Where the tokens of a
+sign-in are kept is oauth_handler.py, and why:
+https://modelcontextprotocol.io/specification/2026-07-28/basic/authorization
+
+Left out: completing words in your shell.
+
+Try it:
+
+>>> read(["-s", "Be short.", "What", "now?"], has_demo=True).question
+'What now?'
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from chapters import trace
+from chapters.outside import Problem, clean
+from chapters.settings import read_env
+
+
+def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
+    """What was asked for: `question` ("" for a conversation), system_prompt, config, login, logout,
+    logins, trace, demo. `words` None: those behind the program's name."""
+    parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.")
+    parser.add_argument("question", nargs="*", help="answer only this; a '-' at its end stands for "
+                                                    "what comes on standard input")
+    add = parser.add_argument
+    add("-s", "--system-prompt", metavar="TEXT", help="what the model is told first")
+    add("--config", metavar="FILE", help="in place of mcp_servers.json")
+    add("--login", metavar="NAME", help="sign in to a server, and end")
+    add("--logout", metavar="NAME", help="forget what a server's sign-in has brought, and end")
+    add("--logins", action="store_true", help="show where you are signed in, and end")
+    add("--trace", action="store_true", help="show every MCP message")
+    if has_demo:
+        add("--demo", action="store_true", help="a pretend model: no key, no account needed")
+    options = parser.parse_intermixed_args(
+        [whole(word) for word in (sys.argv[1:] if words is None else words)],
+        argparse.Namespace(demo=False))
+    from_input = options.question[-1:] == ["-"] or " ".join(options.question).endswith(" -")
+    options.question = " ".join(options.question).strip()
+    if not options.demo:
+        read_env()  # SYSTEM_PROMPT and MCP_TRACE may stand in .env
+    options.system_prompt = whole(options.system_prompt or os.getenv("SYSTEM_PROMPT", ""))
+    if options.trace or os.getenv("MCP_TRACE") not in (None, "", "0"):
+        options.trace = True
+        trace.start()
+    options.signs = bool(options.login or options.logout or options.logins)
+    if from_input:
+        options.question = options.question[:-1] + sys.stdin.read()
+    elif not options.question and not sys.stdin.isatty() and not options.signs:
+        options.question = sys.stdin.read().strip()
+        if not options.question:
+            parser.error("there is no question: standard input is empty")
+    return options
+
+
+def whole(text: str) -> str:
+    """Python keeps the bytes that are no characters, in a way that nobody can print or send."""
+    return text.encode("utf-8", "replace").decode()
+
+
+# ── How it ends ──────────────────────────────────────────────────────────────────────────
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """Whatever ends the block early becomes words and an exit status. (Bugs become tracebacks.)"""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115  (it can be closed, too)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):  # what can't be shown here becomes "?"
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    for name in ("SIGTERM", "SIGHUP"):  # the window is closed: our servers should end, too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    except Problem as problem:
+        sys.exit(f"\n{clean(problem)}")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads our answer has stopped, like "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+# ── --login, --logout, --logins ──────────────────────────────────────────────────────────
+
+def sign_in_or_out(options: argparse.Namespace, config: Path, screen: Any, load_servers: Callable,
+                   make_chat: Callable) -> None:
+    """For those who want to sign in beforehand, or to start over. The two functions are chat.py's:
+    to sign in is to meet one server. Raises Problem."""
+    import oauth_handler
+    store = oauth_handler.token_store(config, screen.say)
+    if options.login:
+        servers = only(options.login, load_servers(config))
+        with make_chat(servers=servers) as chat:
+            screen.show(chat.meet_servers(), "the server")
+            if not chat.working:
+                sys.exit(1)
+    if options.logout:
+        screen.say(f"Signed out of {options.logout}." if store.forget(options.logout) else
+                   f"There is no login to {options.logout}.")
+    logins = store.overview() if options.logins else []
+    if options.logins and not logins:
+        screen.say("You are signed in nowhere.")
+    for login in logins:
+        until = time.strftime("%c", time.localtime(login.until)) if login.until else "it is refused"
+        screen.say(f"{login.server}: signed in at {login.issuer}, until {until}" +
+                   (" (renewed by itself)" if login.renews else ""))
+
+
+def only(name: str, servers: dict[str, Any]) -> dict[str, Any]:
+    """The one server to sign in to, by its name. Raises Problem."""
+    server = servers.get(name) or Problem(
+        f'There is no server "{name}", or it is not "enabled".')
+    if isinstance(server, Problem):
+        raise server
+    if server.auth_type != "oauth":
+        raise Problem(f'{name} is not a server to sign in to: it has no "auth_type": "oauth".')
+    return {name: server}

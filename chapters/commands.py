@@ -1,0 +1,163 @@
+"""Commands: what can you type besides a question?
+
+A line that begins with a slash is for the program, not for the model:
+
+    You: /read toy toy://poem
+
+    [The model gets toy://poem (147 characters) with your next question.]
+
+Each command is a function, its docstring is its line in /help, and COMMANDS is the list of them. A
+new one is one function and one word there.
+
+What /resources, /read, /prompts and /prompt show is MCP's; it leaves open how a program offers them:
+https://modelcontextprotocol.io/specification/2026-07-28/server/prompts#user-interaction-model
+
+Left out: completing what you type with the Tab key.
+
+Try it:
+
+>>> class Printer:
+...     def say(self, text):
+...         print(text)
+>>> run("/help", None, Printer())
+  /help        show this list
+  /tools       show the tools of each server
+  ...
+  quit, exit   end the chat (or Ctrl-D, or Ctrl-C; that stops an answer first)
+True
+>>> run("What's the weather?", None, Printer())
+False
+"""
+
+import os
+import re
+from typing import Any
+
+from chapters import resources
+from chapters.outside import Problem, as_dict, as_list, briefly, clean, one_line
+from chapters.replies import plain
+
+
+def run(line: str, chat: Any, screen: Any) -> bool:
+    """Do what a line says, if it is a command; else return False. `chat` is a Chat, `screen` a
+    Screen. Raises Problem."""
+    name, _, rest = line.partition(" ")
+    if name in COMMANDS:
+        COMMANDS[name](chat, rest.strip(), screen)
+    elif re.fullmatch(r"/\w*", name):
+        raise Problem(f"There is no command {name}. /help lists them.")
+    return name in COMMANDS
+
+
+def show_help(chat: Any, rest: str, screen: Any) -> None:
+    """show this list"""
+    for name, command in COMMANDS.items():
+        screen.say(f"  {name:12} {command.__doc__}")
+    screen.say("  quit, exit   end the chat (or Ctrl-D, or Ctrl-C; that stops an answer first)")
+
+
+def show_tools(chat: Any, rest: str, screen: Any) -> None:
+    """show the tools of each server"""
+    for connection in resources.refreshed(chat, ["tools"]):
+        screen.say(f"  {connection.server.name}")
+        chat.choose_tools()
+        for tool in chat.tools.values():
+            if tool.connection is connection:
+                screen.say(f"    {one_line(tool.name)}: {one_line(tool.description)}")
+    if not chat.servers:
+        screen.say("  There are no servers.")
+    elif not chat.working:
+        screen.say("  No server works. /servers shows why.")
+
+
+def show_servers(chat: Any, rest: str, screen: Any) -> None:
+    """show the servers, and how we talk to them"""
+    for name, server in chat.servers.items():
+        how = briefly(server) if isinstance(server, Problem) else \
+            f"MCP {chat.connections[name].version} over {'HTTP' if server.url else 'stdio'}" + \
+            ("" if chat.connections[name].offers.known.get("tools") else ", without tools")
+        screen.say(f"  {name}: {how}".replace("\n", "\n    "))
+    if not chat.servers:
+        screen.say("  There are none.")
+
+
+def show_resources(chat: Any, rest: str, screen: Any) -> None:
+    """show the texts that servers offer to read"""
+    lines = [f"  {server} {one_line(one.get('uri', one.get('uriTemplate')))}: "
+             f"{one_line(one.get('title') or one.get('name') or '')}"
+             for server, one in resources.all_of(chat, "resources")]
+    screen.say("\n".join(lines) or "  No server offers any.")
+
+
+def read(chat: Any, rest: str, screen: Any) -> None:
+    """add a text to the conversation: /read SERVER ADDRESS"""
+    server = next((name for name in chat.servers if rest.startswith(f"{name} ")),
+                  rest.partition(" ")[0])
+    uri = rest.removeprefix(server).strip()
+    if not uri:
+        raise Problem("Type /read, a server and an address. /resources lists them.")
+    screen.show(resources.read(chat, server, uri), waiting_for=server)
+
+
+def show_prompts(chat: Any, rest: str, screen: Any) -> None:
+    """show the ready-made questions that servers offer"""
+    lines = []
+    for server, one in resources.all_of(chat, "prompts"):
+        words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
+                                            map(as_dict, as_list(one.get("arguments"))))]
+        about = one_line(one.get("description") or one.get("title") or "")
+        lines.append(f"  {one_line(' '.join(map(str, words)))}{': ' * bool(about)}{about}")
+    screen.say("\n".join(lines) or "  No server offers any.")
+
+
+def use_prompt(chat: Any, rest: str, screen: Any) -> None:
+    """ask a ready-made question: /prompt SERVER NAME KEY=VALUE"""
+    import shlex  # seldom needed, and a start should be fast
+    try:
+        server, name, *words = shlex.split(rest)
+        arguments = dict(word.split("=", 1) for word in words)
+    except ValueError:
+        raise Problem('Type /prompt, a server, a name, and what it needs, like key="some value". '
+                      "/prompts lists them.") from None
+    screen.show(resources.use_prompt(chat, server, name, arguments))
+
+
+def choose_model(chat: Any, rest: str, screen: Any) -> None:
+    """use another model: /model NAME"""
+    if rest and rest != chat.llm.model:
+        chat.llm.model = rest
+        chat.messages = [plain(message) for message in chat.messages]  # nothing of the other's own
+    screen.say(f"  Model: {chat.llm.model}")
+
+
+def clear(chat: Any, rest: str, screen: Any) -> None:
+    """forget the conversation"""
+    chat.messages.clear()
+    chat.notes.clear()
+    screen.say("  Forgotten.")
+
+
+def save(chat: Any, rest: str, screen: Any) -> None:
+    """save the conversation as Markdown: /save FILE"""
+    parts = ["# A conversation\n"]
+    for message in chat.messages:
+        who = {"user": "**You:** ", "assistant": "**A:** ", "tool": "    "}[message["role"]]
+        if text := message.get("content"):
+            if message["role"] == "tool":
+                text = text.replace("\n", "\n    ")
+            parts.append(f"{who}{text}\n")
+        parts += [f"*Called {call['function']['name']}* `{call['function']['arguments']}`\n"
+                  for call in message.get("tool_calls", [])]
+    try:
+        with open(os.path.expanduser(rest), "x", encoding="utf-8", errors="replace") as file:
+            file.write(clean("\n".join(parts)))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise Problem(f"Can't write to {rest or 'no name'}: {reason}.\n"
+                      "Type /save and the name of a new one, like /save night.md.") from None
+    screen.say(f"  Saved as {rest}.")
+
+
+COMMANDS = {"/help": show_help, "/tools": show_tools, "/servers": show_servers,
+            "/resources": show_resources, "/read": read, "/prompts": show_prompts,
+            "/prompt": use_prompt, "/model": choose_model, "/clear": clear, "/save": save}

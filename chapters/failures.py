@@ -1,0 +1,164 @@
+"""Failures: what does it mean when no answer comes back, and may we ask again?
+
+Between us and a server there are proxies, gateways and firewalls, and a URL may be wrong. So the
+answer to a POST can be a page for people, a status without a body, a certificate that has run out.
+Each of these becomes one sentence that says what happened, and one that says what to do:
+
+    HTTP/1.1 404 Not Found          there is no MCP server at this address (404 Not Found).
+    Content-Type: text/html         Check its "url".
+
+A JSON-RPC error may come with any status. Then the error counts, because the server itself has
+sent it. Only a 401, a 403, a 429 and a 5xx come from a machine on the way.
+
+Reading does no harm, so it may be tried again. But a tool may have done its work although we never
+heard of it: if we ask twice to send a mail, two are sent. So a call is repeated only where the
+server has certainly not done it; and everything is repeated only once.
+
+    what has happened                        a list   a call   what we do first
+    429, it has too much to do               yes      yes      wait as long as it says (10 s at most)
+    an older server has forgotten us         yes      yes *    shake hands again
+    it wants other headers (-32020)          no       yes      ask for its tools: they say which
+    you have to open a page first (-32042)   yes      yes      ask you to
+    no answer, or none that makes sense      yes      no       wait a second
+    5xx, it has a problem of its own         yes      no       wait as long as it says
+
+    * unless its error carries our request's id: then it has looked at it
+
+https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and, for
+the session, https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
+
+Left out: signing in, which is oauth_handler.py.
+
+Try it:
+
+>>> from types import SimpleNamespace
+>>> toy = SimpleNamespace(name="toy", url="http://localhost:9/mcp?token=abc")
+>>> print(in_words(requests.exceptions.ConnectTimeout(), toy))
+nobody answers at localhost:9. Is the server running?
+>>> busy, broken = Failure("status", "", 429, retry_after=7), Failure("broken", "")
+>>> wait_for(busy, "tools/call"), wait_for(broken, "tools/list"), wait_for(broken, "tools/call")
+(7, 1, None)
+"""
+
+import re
+from typing import Any
+
+import requests
+import urllib3  # what requests is made with; here only for the names of its errors
+
+from chapters import elicitation
+from chapters.inboxes import METHOD_NOT_FOUND, is_answer, messages_in, refusal
+from chapters.jobs import Job
+from chapters.outside import Failure, Problem, as_dict, clean
+from chapters.versions import HEADER_MISMATCH
+
+LONGEST = 10  # seconds that we wait because a server says so
+
+STATUS_IN_WORDS = {
+    3: "it has moved ({status}).\nPut its new address in \"url\".",
+    4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
+    5: "it has a problem of its own ({status}).\nTry again later.",
+    401: "it doesn't accept our token ({status}).\nGet a new one, and put it in the \"url\" or "
+         "the \"headers\" of \"{name}\" in mcp_servers.json.",
+    403: "our token isn't enough for that ({status}).\nAsk whoever runs the server.",
+    404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
+    405: "this address doesn't take our messages ({status}).\nCheck its \"url\". (The HTTP+SSE "
+         "transport of 2024 is not supported.)",
+    429: "it has too much to do ({status}).\nTry again in a minute.",
+}
+NETWORK_IN_WORDS: dict[Any, str] = {
+    requests.exceptions.SSLError: "{host} doesn't speak https properly (its certificate?).",
+    requests.exceptions.ProxyError: "your proxy doesn't let us through to {host}.",
+    urllib3.exceptions.NameResolutionError: "there is no {host}, or this computer is offline.",
+    (urllib3.exceptions.NewConnectionError, requests.exceptions.ConnectTimeout):
+        "nobody answers at {host}. Is the server running?",
+    requests.exceptions.InvalidURL: "{host} can't be an address. Check its \"url\".",
+    requests.exceptions.InvalidHeader: "its \"headers\" have a line end in them.",
+    requests.exceptions.TooManyRedirects: "it has moved, and sends us in circles.\nCheck its "
+                                          "\"url\".",
+    UnicodeError: "its \"headers\" have a character in them that a header can't have.",
+}
+
+
+# ── What it means ────────────────────────────────────────────────────────────────────────
+
+def in_words(error: Exception, server: Any) -> Exception:
+    """The Failure for whatever went wrong with one HTTP request to a `Server`. (An error of ours
+    stays what it is.)"""
+    if isinstance(error, Failure):
+        return error
+    if isinstance(error, Problem):  # of oauth_handler.py: some can be helped by signing in
+        login = getattr(error, "login", None)
+        return Failure("login" if login else "unreachable", str(error), login=login)
+    host = re.split("[/?#]", server.url)[2].rpartition("@")[2]
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    for kind, words in NETWORK_IN_WORDS.items():
+        if isinstance(error, kind) or isinstance(reason, kind):
+            return Failure("unreachable", words.format(host=host))
+    if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, OSError)):
+        return Failure("broken", "it broke off before it had answered.")
+    return error
+
+
+def messages_in_body(response: requests.Response, body: bytes, message: dict, server: Any
+                     ) -> list[dict]:
+    """The messages in the answer to `message`. Raises the Failure that stands there instead."""
+    status, found = response.status_code, messages_in(body, server.name)
+    if is_forgotten(response, body, found):
+        answers = [one for one in found if is_answer(one, message) and status != 404]
+        error = refusal(answers[0].get("error"), server) if answers else None
+        # (With our id, it has looked at our request. `code` says so.)
+        raise Failure("session", str(error or "it has forgotten our session.\nTry again."), status,
+                      (error.code or -1) if error else 0)
+    for incoming in found:
+        # It is our answer, whatever its id: some servers put null.
+        if "error" in incoming and status < 500 and status not in (401, 403, 429):
+            raise refusal(incoming["error"], server, status)
+    if status >= 300:
+        seconds = response.headers.get("Retry-After", "")
+        words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
+        reason = clean(f"{status} {response.reason}")[:60]
+        raise Failure("status", words.format(status=reason, name=server.name), status,
+                      retry_after=float(seconds) if re.fullmatch(r"\d{1,4}", seconds) else 1)
+    if not found and {"id", "method"} <= set(message):  # (only a request is answered)
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()[:60]
+        raise Failure("broken", f"it answers with {kind or 'nothing'}, not with MCP.\n"
+                                'Check its "url".', status)
+    return found
+
+
+def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) -> bool:
+    """Whether an older server says that it doesn't know our session. It should do so with 404, but
+    several say it with another status."""
+    codes = [as_dict(one.get("error")).get("code") for one in found]
+    status = response.status_code
+    return "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
+        status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower())
+
+
+# ── Whether to ask again ─────────────────────────────────────────────────────────────────
+
+def wait_for(failure: Failure, method: str) -> float | None:
+    """Seconds after which a request that failed like this may be sent again; None: it may not."""
+    does_no_harm = method != "tools/call"
+    if failure.status == 429 or does_no_harm and (failure.kind == "broken" or
+                                                  failure.status >= 500):
+        return min(failure.retry_after, LONGEST)
+    return None
+
+
+def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:
+    """Whether to send a request again; what has to come before is done. `connection` is chat.py's."""
+    if failure.kind == "session":
+        connection.forget(failure.visit)
+        return not failure.code or method != "tools/call"
+    if failure.code == HEADER_MISMATCH and method == "tools/call":
+        connection.offers.fetch("tools", job)
+        return True
+    if failure.code == elicitation.OPEN_PAGE_FIRST:
+        return elicitation.open_pages(connection, failure, job)
+    seconds = wait_for(failure, method)
+    if seconds is None:
+        return False
+    job.cancelled.wait(seconds)
+    return not job.cancelled.is_set()

@@ -1,0 +1,114 @@
+"""Headers that repeat arguments: how does a machine on the way know where a call belongs?
+
+A new server may have machines in front of it that don't read JSON. So every request says in headers
+what it is about, and a tool may want some of its arguments there, too. Its schema marks them:
+
+    {"properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+
+    Mcp-Method: tools/call
+    Mcp-Name: create_database
+    Mcp-Param-Region: eu
+
+A header holds only some characters. Others travel in base64, between two marks.
+
+https://modelcontextprotocol.io/specification/2026-07-28/server/tools (x-mcp-header) and
+https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
+
+Left out: arguments inside lists, which can't be marked.
+
+Try it:
+
+>>> header_value("readings"), header_value("día")
+('readings', '=?base64?ZMOtYQ==?=')
+>>> mirrored_in({"properties": {"to": {"properties": {
+...     "region": {"type": "string", "x-mcp-header": "Region"}}}}})
+{'Region': ('to', 'region')}
+>>> mirrored_headers({"Region": ("to", "region")}, {"to": {"region": "eu"}})
+{'Mcp-Param-Region': 'eu'}
+"""
+
+import base64
+import json
+import re
+from typing import Any
+
+from chapters.events import Note
+from chapters.jobs import Job
+from chapters.outside import as_dict, as_list, one_line
+
+Mirrored = dict[str, tuple[str, ...]]  # by header: where the argument is, {"Region": ("to", "region")}
+
+
+def header_value(text: object) -> str:
+    """Any text as the value of a header."""
+    text = str(text)
+    if re.fullmatch(r"[ -~]*", text) and text == text.strip() and not text.startswith("=?base64?"):
+        return text
+    return "=?base64?" + base64.b64encode(text.encode("utf-8", "replace")).decode() + "?="
+
+
+def mirrored_headers(mirrored: Mirrored, arguments: object) -> dict[str, str]:
+    """The headers for a call with these arguments."""
+    headers = {}
+    for header, path in mirrored.items():
+        value: Any = arguments
+        for name in path:
+            value = as_dict(value).get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, (bool, int, str)):
+            text = value if isinstance(value, str) else json.dumps(value)
+            headers["Mcp-Param-" + header] = header_value(text)
+    return headers
+
+
+def look_for(found: dict[str, dict], known: dict[str, Mirrored | None], server: str, job: Job
+             ) -> None:
+    """Remember in `known`, by tool, what the tools in `found` want to see in headers. A tool that
+    has that wrong must not be used: it is taken out of `found`, and None is remembered."""
+    news = []
+    for name in list(found):
+        try:
+            known[name] = mirrored_in(found[name].get("inputSchema"))
+        except ValueError as error:
+            del found[name]
+            if known.get(name, {}) is not None:  # it's enough to say so once
+                known[name] = None
+                news.append(f"{one_line(name)} can't be used: its x-mcp-header {error}.")
+    if len(news) > 50:
+        news[50:] = [f"{len(news) - 50} more of its tools can't be used, for such reasons."]
+    for text in news:
+        job.report(Note(f"{server}: {text}"))
+
+
+def mirrored_in(schema: object) -> Mirrored:
+    """The marked arguments in a schema. Raises ValueError for what the rules forbid, like "is not
+    the name of a header"."""
+    found: Mirrored = {}
+    taken: set[str] = set()  # in small letters
+
+    def walk(part: object, path: tuple[str, ...] | None) -> None:
+        """`path` is () at the root, and None where no argument can be addressed."""
+        if "x-mcp-header" in as_dict(part):
+            header = as_dict(part)["x-mcp-header"]
+            if not (isinstance(header, str) and
+                    re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header)):
+                raise ValueError("is not the name of a header")
+            if not path:
+                raise ValueError("stands where there is no single argument")
+            if as_dict(part).get("type") not in ("string", "integer", "boolean"):
+                raise ValueError("is on something else than a string, an integer or a boolean")
+            if header.lower() in taken:
+                raise ValueError("is there twice")
+            taken.add(header.lower())
+            found[header] = path
+        for key, inner in as_dict(part).items():
+            if key == "properties":
+                for name, one in as_dict(inner).items():
+                    walk(one, None if path is None else (*path, name))
+            elif key not in ("default", "const", "enum", "examples"):  # those are no schemas
+                for one in as_list(inner) or [inner]:
+                    walk(one, None)
+
+    walk(schema, ())
+    return found

@@ -1,0 +1,178 @@
+"""The HTTP session: what does `requests` do for us, and what do we add to it?
+
+One requests.Session for each server keeps its connections open for the next request, and keeps its
+cookies: behind one address there may be several machines, and a cookie says which of them is ours.
+We add four things.
+
+To hang up. A tool may run for minutes. Somebody who doesn't want its answer any more, in another
+thread, closes the connection; a new server ends the tool when it sees that. So we remember the
+socket of each request while it is being answered, in the inbox that waits for the answer.
+
+Redirects. A server that has moved on the same host is followed. To another host we don't go,
+because our headers, with the secrets in them, would go there, too.
+
+No password from ~/.netrc, which is for other programs. And no proxy on the way to this computer.
+
+https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and RFC
+9110 (redirects), https://www.rfc-editor.org/rfc/rfc9110#section-15.4. Left out: retries. Only
+again.py knows which request may be sent twice.
+
+Try it:
+
+>>> session = Session("toy")
+>>> session.new_place(307, "http://localhost:8000/mcp", "/mcp/")
+'http://localhost:8000/mcp/'
+>>> session.new_place(307, "http://localhost:8000/mcp", "https://elsewhere.example/mcp")
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3  # what requests is made with; here only for the names of its errors
+from requests.adapters import HTTPAdapter
+
+from chapters import trace
+from chapters.inboxes import Inbox
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, as_dict, loads
+
+CONNECT_SECONDS = 10
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+here = threading.local()  # here.inbox: the inbox for which this thread sends a request
+
+
+class Watched:
+    """Goes before urllib3's class for a connection. Whoever waits can close it."""
+
+    sock: Any = None
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.remember()
+
+    def putrequest(self, *words: Any, **more: Any) -> None:
+        self.remember()
+        super().putrequest(*words, **more)  # type: ignore[misc]
+
+    def remember(self) -> None:
+        here.inbox.socket = self.sock
+        if here.inbox.closed.is_set():
+            raise ConnectionAbortedError("nobody wants the answer any more")
+
+
+class Adapter(HTTPAdapter):
+    """The part of requests that does the sending."""
+
+    def __init__(self, name: str):
+        super().__init__(pool_maxsize=100)  # so many calls side by side keep their connections
+        self.name = name
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        if not issubclass(pool.ConnectionCls, Watched):
+            pool.ConnectionCls = type("WatchedConnection", (Watched, pool.ConnectionCls), {})
+        return pool
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        if trace.is_on():
+            trace.trace("-->", self.name, loads(request.body or "null"),
+                        f"{request.method} {request.url}", request.headers.items())
+        response = super().send(request, *args, **kwargs)
+        trace.trace("<--", self.name, None, f"HTTP {response.status_code} {response.reason}",
+                    response.headers.items())
+        return response
+
+
+class Session(requests.Session):
+    """A session with one server. `name` is the server's, for the trace."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.max_redirects = 3
+        self.mount("http://", Adapter(name))
+        self.mount("https://", Adapter(name))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """requests asks this where to go on."""
+        target = self.new_place(resp.status_code, resp.url, resp.headers.get("Location", ""))
+        if target:
+            resp.raw.close()  # else requests would read all that it says
+        return target
+
+    def new_place(self, status: int, url: str, location: str) -> str | None:
+        if status not in (307, 308):
+            return None
+        try:
+            old, new = urlsplit(url), urlsplit(urljoin(url, location))
+        except ValueError:
+            return None
+        # (Behind a proxy, some servers don't know that they are spoken to with https.)
+        if new.netloc != old.netloc or new.scheme not in (old.scheme, "http"):
+            return None
+        return new._replace(scheme=old.scheme).geturl()
+
+    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+        """After a redirect: our credentials stay as they are, it is the same host."""
+
+    def merge_environment_settings(self, url: Any, *args: Any) -> Any:
+        settings = super().merge_environment_settings(url, *args)
+        if urlsplit(url).hostname in LOCAL:
+            as_dict(settings)["proxies"] = {}
+        return settings
+
+
+def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """The credentials for a server that has none. (With no `auth`, requests reads ~/.netrc.)"""
+    return request
+
+
+@contextlib.contextmanager
+def send(session: Session, verb: str, url: str, inbox: Inbox, seconds: float | None = None,
+         **more: Any) -> Iterator[requests.Response]:
+    """Send a request, and give its response as soon as its headers are there. `seconds` is how
+    long the server may be silent; None: until somebody calls inbox.close(), which ends it at any
+    time. Raises what requests and urllib3 do."""
+    here.inbox = inbox
+    try:
+        with session.request(verb, url, stream=True, timeout=(seconds or CONNECT_SECONDS, seconds),
+                             **more) as response:
+            inbox.opened.set()
+            yield response
+    finally:
+        inbox.socket = None  # from now on, it serves somebody else
+        inbox.opened.set()
+
+
+def pieces_of(response: requests.Response) -> Iterator[bytes]:
+    """The body, piece by piece as it comes. (read() would wait for all 64 KB, and iter_lines() of
+    requests gets lines wrong that end just where a piece does.)"""
+    return iter(lambda: response.raw.read1(65536, decode_content=True), b"")
+
+
+def pieces_until_it_ends(response: requests.Response) -> Iterator[bytes]:
+    """The same for a stream. However it ends, what has come before counts."""
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+        yield from pieces_of(response)
+
+
+def body_of(response: requests.Response) -> bytes:
+    body = bytearray()
+    for piece in pieces_of(response):
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise Failure("broken", TOO_LARGE)
+    return bytes(body)
+
+
+def read_rest(response: requests.Response, inbox: Inbox) -> None:
+    """Only after the end of a response can its connection serve the next request. Most servers
+    have no more to say once they have answered; for the others we don't wait."""
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, AttributeError):
+        inbox.socket.settimeout(0.2)
+        for _ in range(5):
+            if not response.raw.read1(65536):
+                return

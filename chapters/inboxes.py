@@ -1,0 +1,214 @@
+"""The inbox: how do we wait for one answer, when anything may come, or nothing?
+
+To read from a network or from a program is to wait, perhaps for ever. So a thread does the reading,
+and puts what comes into the inbox of a request. Whoever sent the request takes it out, and can look
+at the clock and at Ctrl-C in between:
+
+    the thread that reads                        the one who asked
+        puts progress        ──▶  [ inbox ]  ──▶    for message in inbox.each(job, 60): ...
+        puts the answer      ──▶
+        puts a Failure       ──▶                    which is raised there
+        puts END             ──▶                    which ends the loop
+
+A time limit is then a limit on this loop. While the loop's body runs (a person fills in a form, for
+example), the clock stands still. If we give up, the server gets notifications/cancelled, or sees
+that we have closed the connection.
+
+Not all that arrives is an answer. hear() deals with the rest, in the thread that reads:
+
+    {"method": "notifications/progress", "params": {"progressToken": 7, "progress": 3}}
+    {"method": "notifications/tools/list_changed"}
+    {"id": "s-1", "method": "ping"}                       an older server asks us, and waits
+    {"id": "s-2", "method": "elicitation/create", ...}    an older server has a question for you
+
+Progress and questions go into the inbox of whoever waits. The rest is done on the spot, so a ping
+is answered even while somebody thinks about a question.
+
+https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/cancellation and, for
+requests from a server, https://modelcontextprotocol.io/specification/2025-11-25/basic
+
+Left out: a limit on how long a person may think. Sampling, roots and logging, which are deprecated:
+servers that ask for them hear that we can't. A question that is withdrawn stays on the screen.
+
+Try it:
+
+>>> inbox = Inbox()
+>>> inbox.put({"method": "notifications/progress"}); inbox.put({"id": 1, "result": {}})
+>>> inbox.put(END)
+>>> [list(message) for message in inbox.each(Job(), seconds=60)]
+[['method'], ['id', 'result']]
+>>> list(inbox.each(Job(), seconds=0.1))
+Traceback (most recent call last):
+chapters.outside.Failure: no answer for 0.1 seconds. If it needs longer, give it a larger "timeout".
+"""
+
+import contextlib
+import queue
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from chapters import trace
+from chapters.jobs import Job
+from chapters.outside import Failure, as_dict, loads, without_ours
+
+END = None
+MAX_WAITING = 10  # news that nobody has taken out yet; of more than that we keep none
+PARSE_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32601, -32602
+
+
+class Inbox:
+    """What a server sends that belongs to one request, in the order in which it comes."""
+
+    def __init__(self, job: Job | None = None):
+        self.job = job or Job()            # the one who asks
+        self.items: queue.Queue = queue.Queue()
+        self.opened = threading.Event()    # the server has begun to answer
+        self.closed = threading.Event()    # nobody takes anything out any more
+        self.socket: Any = None            # of the HTTP connection that is read for it, while it is
+
+    def put(self, item: dict | Exception | None) -> None:
+        self.items.put(item)
+
+    def offer(self, item: dict) -> bool:
+        """Put in what we can do without, like progress. False: there was no room for it."""
+        fits = self.items.qsize() < MAX_WAITING and not self.closed.is_set()
+        if fits:
+            self.items.put(item)
+        return fits
+
+    def each(self, job: Job, seconds: float, is_paused: Callable[[], bool] = lambda: False
+             ) -> Iterator[dict]:
+        """Yield each message. Raises the Failure that was put in, and one of its own when the job
+        is cancelled, when nothing comes for `seconds`, and in any case after ten times that. While
+        `is_paused` (a person is thinking, about another question), the clock stands still, too."""
+        silent = total = 0.0
+        while True:
+            began, item = time.monotonic(), {}
+            with contextlib.suppress(queue.Empty):
+                item = self.items.get(timeout=0.1)
+            if job.cancelled.is_set():
+                raise Failure("cancelled", "stopped.")
+            if isinstance(item, Exception):
+                raise item
+            if item is END:
+                return
+            if not is_paused():
+                passed = time.monotonic() - began
+                silent, total = silent + passed, total + passed
+            if total > 10 * seconds or silent > seconds and not item:
+                limit = 10 * seconds if total > 10 * seconds else seconds
+                raise Failure("timeout", f"no answer for {limit:g} seconds. If it needs longer, "
+                                         'give it a larger "timeout".')
+            if item:
+                silent = 0
+                yield item
+
+    def close(self) -> None:
+        """Nobody waits any more. A connection that is still being read for us is closed."""
+        self.closed.set()
+        with contextlib.suppress(OSError, AttributeError):  # it may be gone, or never have been
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def exchange(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
+    """Send a request on a connection (chat.py's Connection); give the inbox for what comes back.
+    If the block gives up waiting, the server is told."""
+    inbox, visit = Inbox(job), connection.visit
+    connection.inboxes[message["id"]] = inbox
+    try:
+        connection.transport.send(message, inbox)
+        yield inbox
+    except Failure as failure:
+        failure.visit = visit
+        inbox.close()
+        # The first request of all is not to be cancelled, and a new server over HTTP knows it by
+        # the closed connection.
+        if failure.kind in ("cancelled", "timeout") and \
+                message["method"] not in ("initialize", "server/discover") and \
+                not (connection.is_new and connection.transport.notices_a_closed_connection):
+            with contextlib.suppress(Failure):
+                connection.notify("notifications/cancelled", {"requestId": message["id"]})
+        raise
+    finally:
+        inbox.close()
+        del connection.inboxes[message["id"]]
+
+
+def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
+    """Deal with a message that is no answer. `inbox` is that of the request on whose stream it
+    came. (A program has one stream for all requests.)"""
+    method, params = str(incoming.get("method")), as_dict(incoming.get("params"))
+    if method == "notifications/progress":
+        token = params.get("progressToken")
+        inbox = connection.inboxes.get(token) if isinstance(token, int) else None
+        if inbox:
+            inbox.offer(incoming)
+    elif method.endswith("/list_changed"):
+        connection.offers.changed(method.split("/")[1])
+    elif {"id", "method"} <= set(incoming) and not connection.is_new:  # (a new one may not ask so)
+        waiting = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
+        reply: dict = {"error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
+        if method == "ping":
+            reply = {"result": {}}
+        elif method == "elicitation/create" and connection.capabilities:
+            # It doesn't say which of our requests its question belongs to. Any that waits will do.
+            if not waiting:
+                reply = {"result": {"action": "cancel"}}
+            elif (inbox if inbox in waiting else waiting[-1]).offer(incoming):
+                return
+        with contextlib.suppress(Failure):
+            connection.deliver({"jsonrpc": "2.0", "id": incoming["id"], **reply})
+
+
+# ── JSON into messages ───────────────────────────────────────────────────────────────────
+
+def messages_in(text: bytes | str, name: str) -> list[dict]:
+    """The messages in some JSON of the server called `name`; [] if there are none. (In 2025-03-26,
+    several may come in a list.) Where an answer can't be read, there is an error in its place."""
+    try:
+        found = loads(text)
+    except ValueError as error:
+        return unreadable_answer(text, str(error))
+    messages = [one for one in (found if isinstance(found, list) else [found])
+                if isinstance(one, dict) and {"method", "result", "error"} & set(one)]
+    for message in messages:
+        trace.trace("<--", name, message)
+        if "result" in message and message.get("error", "") is None:
+            del message["error"]  # some servers send it with each result
+    return messages
+
+
+def unreadable_answer(text: bytes | str, reason: str) -> list[dict]:
+    """An error for what was meant as an answer, so that nobody waits for it. Its id is mostly at
+    the beginning or at the end.
+
+    >>> unreadable_answer('{"jsonrpc": "2.0", "id": 5, "result": {"celsius": NaN}}', "NaN")
+    [{'id': 5, 'error': {'code': -32700, 'message': "its answer can't be read: NaN."}}]
+    """
+    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    start, end = raw[:1000].lstrip(), raw[-1000:]
+    if start[:1] != b"{" or b'"jsonrpc"' not in start + end or b'"method"' in start + end:
+        return []
+    number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b', start) or \
+        re.search(rb'"id":\s*(\d{1,15})\s*}\s*$', end)
+    return [{"id": int(number[1]) if number else None, "error": {
+        "code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}}]
+
+
+def is_answer(incoming: dict, message: dict) -> bool:
+    """Whether this is the result or the error for the request `message`."""
+    return "method" not in incoming and {"id", "method"} <= set(message) and \
+        incoming.get("id") == message["id"]
+
+
+def refusal(error: object, server: Any, status: int = 0) -> Failure:
+    """The Failure for {"code": -32602, "message": "Unknown tool: readings", "data": {...}}."""
+    code, text = as_dict(error).get("code"), as_dict(error).get("message")
+    text = str(text or "it refused, and didn't say why.")[:2000]
+    return Failure("broken" if code == PARSE_ERROR else "refused", without_ours(text, server),
+                   status, code if isinstance(code, int) else 0, as_dict(error).get("data"))

@@ -1,0 +1,209 @@
+"""Lists: what does a server have, and how long is that true?
+
+A server has up to four lists, and each of them may come in pages:
+
+    tools/list                  we send   {"method": "tools/list", "params": {}}
+    resources/list              we get    {"tools": [...], "nextCursor": "p2", "ttlMs": 300000}
+    resources/templates/list    we send   {"method": "tools/list", "params": {"cursor": "p2"}}
+    prompts/list                we get    {"tools": [...]}
+
+Nobody should wait for a list that was asked for a minute ago. So we keep what we know, and ask again
+in the background:
+
+    when "ttlMs" (milliseconds) has run out, or the last try has failed    after an answer
+    when the server says notifications/tools/list_changed                  at once
+
+The next question to the model uses what is there by then. A list without "ttlMs" is true until
+something says otherwise.
+
+https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination and
+https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching
+
+Left out: subscriptions/listen, with which a new server can be asked to tell of changes.
+
+Try it. This server has two pages:
+
+>>> from types import SimpleNamespace
+>>> pages = [{"tools": [{"name": "add"}], "nextCursor": "p2"}, {"tools": [{"name": "weather"}]}]
+>>> toy = SimpleNamespace(is_new=False, ask=lambda *request: pages.pop(0),
+...                       server=SimpleNamespace(url="", tools=[], timeout=60))
+>>> offers = Offers(toy)
+>>> offers.fetch("tools")
+[{'name': 'add'}, {'name': 'weather'}]
+>>> offers.is_old("tools"), offers.is_old("prompts")
+(False, True)
+"""
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from chapters import header_arguments
+from chapters.events import Note
+from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
+from chapters.jobs import Job, in_background
+from chapters.outside import MAX_BYTES, Failure, as_dict, as_list, is_number
+from chapters.versions import INVALID_REQUEST
+
+METHODS = {"tools": "tools/list", "resources": "resources/list",
+           "resourceTemplates": "resources/templates/list", "prompts": "prompts/list"}
+MAX_PAGES = 1000   # of one list
+A_DAY = 86_400     # seconds: no list is true for longer
+A_MOMENT = 0.2     # seconds: several changes often come together
+
+
+class Offers:
+    """What one server has. `connection` is chat.py's Connection to it."""
+
+    def __init__(self, connection: Any):
+        self.connection = connection
+        self.capabilities: dict | None = None    # {"tools": {"listChanged": true}}; None: not told
+        self.known: dict[str, list[dict]] = {}   # by list, like "tools"
+        self.until: dict[str, float] = {}        # by list: the time.monotonic() when it gets old
+        self.mirrored: dict[str, header_arguments.Mirrored | None] = {}  # by tool
+        self.job = Job()                         # what happens in the background
+        self.one_at_a_time = threading.Lock()
+        self.thread: threading.Thread | None = None
+
+    def learn(self, capabilities: object) -> None:
+        """The server says what it has: {"tools": {"listChanged": true}, "prompts": {}}"""
+        self.capabilities = as_dict(capabilities)
+
+    def has(self, key: str) -> bool:
+        """Whether the server says that it has this list."""
+        return METHODS[key].partition("/")[0] in (self.capabilities or {})
+
+    def tells_of_changes(self, what: str = "") -> bool:
+        """Whether the server has promised to tell us when something (or just its "tools", for
+        example) has changed. A new server does so only for those who have subscribed."""
+        found = [offer for key, offer in (self.capabilities or {}).items() if what in ("", key)]
+        return not self.connection.is_new and any(
+            as_dict(offer).get("listChanged") for offer in found)
+
+    def is_old(self, key: str) -> bool:
+        return self.until.get(key, 0) <= time.monotonic()
+
+    def may_have_changed(self, key: str) -> bool:
+        """Whether a list may have changed without our knowledge: the server neither says how long
+        it is true, nor has it promised to tell us of changes."""
+        what = METHODS[key].partition("/")[0]
+        return self.is_old(key) or self.until[key] == math.inf and \
+            not self.tells_of_changes(what) and (key == "tools" or self.has(key))
+
+    def fetch(self, key: str, job: Job | None = None, is_second_try: bool = False) -> list[dict]:
+        """Ask for one whole list, remember and return it. Raises Failure; then what we knew stays,
+        and is old."""
+        job = job or Job()
+        self.until[key] = math.inf  # unless something says otherwise while we ask
+        items: list[dict] = []
+        try:
+            for page, asked_at in pages_of(self.connection, key, job):
+                items += map(as_dict, as_list(page.get(key)))
+                lasts = page.get("ttlMs")
+                if self.connection.is_new and is_number(lasts) and lasts > 0:
+                    self.until[key] = min(self.until[key], asked_at + min(lasts / 1000, A_DAY))
+        except Failure as failure:
+            if items and failure.code == INVALID_PARAMS and not is_second_try:
+                return self.fetch(key, job, is_second_try=True)  # its cursor was too old
+            self.until.pop(key, None)
+            raise
+        self.known[key] = self.usable_tools(items, job) if key == "tools" else items
+        return self.known[key]
+
+    def usable_tools(self, items: list[dict], job: Job) -> list[dict]:
+        """The tools that the person has chosen, each once, and without those that can't be used."""
+        found: dict[str, dict] = {}
+        chosen = self.connection.server.tools
+        for tool in items:
+            name = tool.get("name")
+            if isinstance(name, str) and (not chosen or name in chosen):
+                found.setdefault(name, tool)
+        if self.connection.is_new and self.connection.server.url:
+            header_arguments.look_for(found, self.mirrored, self.connection.server.name, job)
+        return list(found.values())
+
+    def changed(self, what: str) -> None:
+        """The server says that its "tools", "resources" or "prompts" have changed."""
+        for key in METHODS:
+            if METHODS[key].partition("/")[0] == what and self.until.get(key) != 0:
+                self.until[key] = 0
+                in_background(self.refresh, [key], A_MOMENT)
+
+    def expire(self) -> None:
+        """A session or a program has begun anew, so everything may have changed."""
+        self.until = dict.fromkeys(self.until, 0)
+
+    def refresh_in_background(self, keys: Iterable[str] = METHODS) -> None:
+        """Ask for those of these lists that are old. wait() waits for that."""
+        old = [key for key in keys if self.is_old(key)]
+        if old and not (self.thread and self.thread.is_alive()):
+            self.thread = in_background(self.refresh, old)
+
+    def look_again(self, keys: Iterable[str]) -> None:
+        """Somebody wants to see these lists as they are now: ask for those that may have changed."""
+        for key in keys:
+            if self.may_have_changed(key):
+                self.until[key] = 0
+        self.refresh_in_background(keys)
+
+    def wait(self, seconds: float) -> None:
+        if self.thread:
+            self.thread.join(max(0, seconds))
+
+    def refresh(self, keys: Iterable[str], seconds: float = 0) -> None:
+        """Ask for these lists if they are (still) old, after some seconds."""
+        self.job.cancelled.wait(seconds)
+        with self.one_at_a_time, contextlib.suppress(Failure):
+            if self.capabilities is None and self.connection.is_new:
+                try:  # (an older server has told us in the handshake)
+                    about = self.connection.ask("server/discover", {}, self.job)
+                    self.learn(about.get("capabilities"))
+                except Failure as failure:
+                    if failure.kind != "refused":
+                        raise
+                    self.learn({})
+            for key in keys:
+                if key != "tools" and not self.has(key):
+                    self.until[key] = math.inf
+                elif self.is_old(key):
+                    with contextlib.suppress(Failure):
+                        self.fetch(key, self.job)
+
+    def close(self) -> None:
+        self.job.cancelled.set()
+
+
+def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]]:
+    """Each page of a list, and the time.monotonic() at which it was asked for. Raises Failure."""
+    cursors: list[str] = []  # of the pages so far. ("" is one, too.)
+    size, end = 0, time.monotonic() + 2 * connection.server.timeout
+    while True:
+        asked_at = time.monotonic()
+        try:
+            page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
+        except Failure as failure:
+            if not cursors and says_it_has_none(connection, key, failure):
+                return
+            raise
+        yield page, asked_at
+        cursor = page.get("nextCursor")
+        if not isinstance(cursor, str) or cursor in cursors:
+            return
+        cursors.append(cursor)
+        size += len(str(page))
+        if len(cursors) >= MAX_PAGES or size > MAX_BYTES or time.monotonic() > end:
+            job.report(Note(f"{connection.server.name} has {key} without end. After "
+                            f"{len(cursors)} pages, the rest is left out."))
+            return
+
+
+def says_it_has_none(connection: Any, key: str, failure: Failure) -> bool:
+    """Some servers have no tools, but other things. They don't all say so in the same way."""
+    offers = connection.offers
+    codes = [METHOD_NOT_FOUND]
+    if offers.capabilities and not offers.has(key):
+        codes += [INVALID_PARAMS, INVALID_REQUEST, -32000]
+    return connection.ready and failure.code in codes

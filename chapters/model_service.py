@@ -1,0 +1,293 @@
+"""The model's service: how do we ask it, and what if it says no?
+
+One POST asks for the next message of a conversation, and the reply comes back in pieces, as
+server-sent events:
+
+    POST /v1/chat/completions          {"model": "gpt-4o-mini", "messages": [...], "tools": [...],
+                                        "stream": true}
+
+    data: {"choices": [{"delta": {"content": "You had "}}]}
+    data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    data: [DONE]
+
+The `openai` package sends it, and knows many ways in which that can fail. Its words become ours
+here: what happened, and what to do. Two kinds of "no" can be mended without you. If a conversation
+is too long for the model, its oldest turn is forgotten. If the service refuses one tool, whatever
+its reason, we go on without that tool.
+
+https://platform.openai.com/docs/api-reference/chat
+
+Left out: the package's own classes for pieces, because services put things into them that they
+don't know; and other languages than OpenAI's.
+
+Try it. Services don't agree on where in an error the words are:
+
+>>> words_in([{"error": {"message": "API key not valid."}}])
+'API key not valid.'
+>>> words_in({"detail": [{"loc": ["body"], "msg": "Field required"}]})
+'Field required'
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from chapters.inboxes import END, Inbox
+from chapters.jobs import Job, in_background
+from chapters.outside import (
+    MAX_BYTES,
+    Failure,
+    Problem,
+    as_dict,
+    as_list,
+    loads,
+    without_secrets,
+)
+from chapters.server_sent_events import read_events
+
+SECONDS = 3600  # that a model may think without a word
+
+
+@dataclass
+class LLM:
+    """The model at the other end, and the words in which we introduce it."""
+
+    model: str
+    api_key: str
+    base_url: str | None = None  # None: OpenAI's own
+    title: str = "MCP Chat"
+    connected: str = "Connected to {servers} server(s) with {tools} total tools"
+    unreachable: str = "Can't reach OpenAI. Is this computer online?"
+    setting: str = "MODEL"  # in .env, the one that names the model
+
+    @functools.cached_property  # made at its first use, then kept
+    def client(self) -> Any:
+        """The openai package's client. Raises Problem."""
+        # Loading openai takes a second, longer than all the rest of our start. So it isn't done
+        # at the top of a file, but while nobody waits for it.
+        import openai
+        try:
+            # (What is said here is for nobody else, so no redirect is followed.)
+            return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
+                                 http_client=openai.DefaultHttpxClient(follow_redirects=False))
+        except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
+            raise Problem(f"The model's address, or your proxy, can't be used: {error}.") from None
+
+    def without_key(self, text: object) -> str:
+        """What the service says, as it may be shown: at most 500 characters."""
+        return str(text).replace(self.api_key, "***")[:500]
+
+
+def load_in_background(llm: LLM) -> None:
+    """Load the openai package while our requests to the servers are on their way, or somebody is
+    typing. (Any sooner, it slows the start down.)"""
+    def load() -> None:
+        time.sleep(0.1)
+        with contextlib.suppress(Problem):  # it comes again with the first question
+            _ = llm.client
+
+    in_background(load)
+
+
+def openai_from_env() -> LLM:
+    """The model that .env names. Raises Problem."""
+    key, url = os.getenv("OPENAI_API_KEY"), os.getenv("OPENAI_BASE_URL")
+    if not key and not url:
+        raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
+                      "or see how it goes without one: uv run python chat.py --demo")
+    if not (key or "").isascii() or url and not re.match(r"https?://[^/]", url):
+        raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
+                      "like http://localhost:11434/v1. Look at them in .env.")
+    llm = LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)
+    if url:
+        llm.unreachable = "Can't reach the model at the OPENAI_BASE_URL in .env. Is it running?"
+    return llm
+
+
+class Mendable(Problem):
+    """A "no" that we can do something about."""
+
+    def mend(self, messages: list[dict], left_out: set[str]) -> str:
+        """Change the conversation, or the tools that are left out, by full name. Returns what to
+        say about it; raises itself where nothing helps."""
+        raise self
+
+
+class TooLong(Mendable):
+    """The conversation is longer than what the model can read."""
+
+    def __init__(self) -> None:
+        super().__init__("Your question, with what the tools answered, is too long for this "
+                         "model.\nAsk for less at a time.")
+
+    def mend(self, messages: list[dict], left_out: set[str]) -> str:
+        turns = [n for n, message in enumerate(messages) if message["role"] == "user"]
+        if len(turns) < 2:
+            raise self
+        del messages[:turns[1]]
+        return "The conversation is too long for this model. Its oldest turn is forgotten."
+
+
+class ToolRefused(Mendable):
+    """The service doesn't take some tools, for a reason of its own."""
+
+    def __init__(self, names: list[str], reason: str):
+        super().__init__(reason)
+        self.names = names
+
+    def mend(self, messages: list[dict], left_out: set[str]) -> str:
+        left_out.update(self.names)
+        return f"The model's service refuses {', '.join(self.names)}, so the model has to do " \
+               f"without. {self}"
+
+
+# ── Asking ───────────────────────────────────────────────────────────────────────────────
+
+def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> Iterator[dict]:
+    """Ask for the next message; yield the pieces of the reply as they come. Raises Problem."""
+    inbox = Inbox(job)
+    in_background(bring, llm, messages, tools, inbox)
+    try:
+        for piece in inbox.each(job, SECONDS):
+            yield piece
+            if "done" in piece:
+                # Only at its end can the connection serve the next request. It comes now, or never.
+                with contextlib.suppress(Failure):
+                    list(inbox.each(job, 1))
+                return
+    except Failure as failure:
+        if failure.kind == "cancelled":
+            raise
+        raise Problem(f"The model's service: {failure}") from None
+    finally:
+        inbox.close()
+
+
+def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> None:
+    """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
+    try:
+        # Given as extra_body, the conversation goes as it is. (The package looks at each message of
+        # it, each time, which takes long when there are many.)
+        asked = llm.client.chat.completions.with_streaming_response.create(
+            model=llm.model, messages=[], stream=True,
+            extra_body={"messages": messages, **({"tools": tools} if tools else {})})
+        with asked as response:
+            stream = response.http_response.extensions["network_stream"]
+            inbox.socket = stream.get_extra_info("socket")
+            for piece in read(response.iter_bytes(), llm):
+                if piece.get("error"):
+                    raise no(words_in(piece) or json.dumps(piece), llm, tools)
+                if inbox.closed.is_set():
+                    return
+                inbox.put(piece)
+    except Exception as error:
+        inbox.put(in_words(error, llm, tools))
+    finally:
+        inbox.socket = None
+        inbox.put(END)
+
+
+def read(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
+    """The pieces in the body of a response. Raises Problem."""
+    start = next(chunks, b"")
+    if start.lstrip()[:1] in (b"{", b"["):  # not streamed, though we have asked for that
+        body = bytearray(start)
+        for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BYTES:
+                raise Problem("The model talked without end. Ask again, or another way.")
+        whole = piece_in(bytes(body), llm)
+        yield whole
+        if whole.get("choices"):
+            yield {"done": True}
+        return
+    # (The last event may lack the empty line that ends it.)
+    for event in read_events(itertools.chain([start], chunks, [b"\n\n"])):
+        if event.get("data") == "[DONE]":
+            yield {"done": True}
+        elif event.get("data"):
+            yield piece_in(event["data"], llm)
+
+
+def piece_in(text: bytes | str, llm: LLM) -> dict:
+    try:
+        piece = loads(text, keep_halves=True)
+    except ValueError as error:
+        raise Problem(f"The model's service sends something that can't be read ({error}):\n"
+                      f"{llm.without_key(text)[:100]}") from None
+    return as_dict(piece[0] if isinstance(piece, list) and piece else piece)
+
+
+# ── What goes wrong ──────────────────────────────────────────────────────────────────────
+
+IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many tokens|"
+                         "maximum number of tokens|"
+                         "(prompt|input|message|conversation|request)s?.{0,20} too long", re.I)
+STATUS_IN_WORDS = {
+    401: "Invalid API key. Check OPENAI_API_KEY in .env.",
+    300: "The model's service has moved to {there}. Look at its address in .env.",
+    403: "This API key may not do that. Look at your account with the model's service.",
+    404: "There is no model \"{model}\" there. Set {setting} in .env, or type /model NAME.{hint}",
+    429: "The model's service is busy, or your account is used up. Wait {wait}, then ask again.",
+    500: "The model's service has a problem of its own. Ask again in a minute.",
+}
+
+
+def words_in(error: object) -> str:
+    """The text in an error of a service, whatever its shape; "": there is none."""
+    if isinstance(error, str):
+        return error.strip()
+    inner = as_list(error) or [as_dict(error).get(key) for key in (
+        "message", "error", "detail", "details", "msg", "errors", "error_description", "title")]
+    return next(filter(None, map(words_in, filter(None, inner))), "")
+
+
+def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
+    """What went wrong with one request, as a Problem. (An error of ours stays what it is.)"""
+    import openai
+    if isinstance(error, openai.APIStatusError):
+        return by_status(error, llm, tools)
+    if isinstance(error, openai.OpenAIError):
+        return Problem(llm.unreachable)
+    if type(error).__module__.startswith("httpx"):  # what the package is made with
+        return Problem("The connection to the model broke in the middle of its answer.\n"
+                       "Ask again.")
+    return error
+
+
+def by_status(error: Any, llm: LLM, tools: list[dict]) -> Problem:
+    """What a status says, and the service itself."""
+    status, headers = error.status_code, error.response.headers
+    theirs = llm.without_key(words_in(error.body) or str(error.body or error))
+    if status in (400, 413, 422):
+        code = as_dict(error.body).get("code")
+        problem = no(f"{code} {theirs}" if IS_TOO_LONG.search(str(code)) else theirs, llm, tools)
+        if isinstance(problem, Mendable):
+            return problem
+    wait = headers.get("Retry-After", "")
+    hint = " (If there is, its address is wrong. Most end in /v1.)" if llm.base_url else ""
+    words = STATUS_IN_WORDS.get(300 if status < 400 else min(status, 500),
+                                "The model's service refused that.").format(
+        model=llm.model, setting=llm.setting, hint=hint,
+        there=without_secrets(headers.get("Location", "another address"))[:200],
+        wait=f"{wait} seconds" if re.fullmatch("[0-9]{1,4}", wait) else "a minute")
+    return Problem(f"{words}\nIt says: {theirs}")
+
+
+def no(theirs: str, llm: LLM, tools: list[dict]) -> Problem:
+    """What the service's own words for a "no" mean."""
+    if IS_TOO_LONG.search(theirs):
+        return TooLong()
+    names = [tool["function"]["name"] for tool in tools]
+    refused = [name for number, name in enumerate(names)
+               if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", theirs)
+               or re.search(rf"\btools(\[{number}\]|\.{number}\b)", theirs)]
+    text = f"The model's service: {llm.without_key(theirs)}"
+    return ToolRefused(refused, text) if refused else Problem(text)

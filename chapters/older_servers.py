@@ -1,0 +1,122 @@
+"""Older servers over HTTP: what do they have that new ones no longer need?
+
+Before 2026-07-28, a server had a session with each client, and could speak without being asked. So
+there are three more things that one can do besides a POST:
+
+    GET /mcp                              a stream for what belongs to no request, like
+    Mcp-Session-Id: 1f3a                  {"method": "notifications/tools/list_changed"}
+
+    GET /mcp                              the rest of an answer that was broken off: each event has
+    Last-Event-ID: 5                      an id, and this is the last one that we have seen
+
+    DELETE /mcp                           the end of our session
+    Mcp-Session-Id: 1f3a
+
+https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
+
+Left out: resources that one subscribes to. `http` is chat.py's Http, with its one HTTP exchange.
+
+Try it. Each event says where we are, and may say how long to wait before we ask for the rest:
+
+>>> place = {}
+>>> remember({"id": "5", "retry": "3000", "data": "{}"}, place)
+>>> headers_for("GET", place), pause(place, least=0.05)
+({'Accept': 'text/event-stream', 'Last-Event-ID': '5'}, 3.0)
+"""
+
+import contextlib
+import re
+import time
+from typing import Any
+
+import requests
+
+from chapters import http_session
+from chapters.failures import in_words
+from chapters.inboxes import PARSE_ERROR, Inbox
+from chapters.jobs import in_background
+from chapters.outside import Failure, Problem
+
+MAX_FRUITLESS = 3  # so often we come back without hearing anything new
+
+
+def remember(event: dict[str, str], place: dict[str, str]) -> None:
+    """Keep in `place` where we are in a stream: the id and the "retry" of its last event."""
+    for key, fits in ("id", "([!-~]([ -~]*[!-~])?)?"), ("retry", "[0-9]{1,8}"):
+        if re.fullmatch(fits, event.get(key, "\n")):
+            place[key] = event[key]
+
+
+def headers_for(verb: str, place: dict[str, str]) -> dict[str, str]:
+    """What a GET says differently than a POST."""
+    if verb != "GET":
+        return {}
+    last = {"Last-Event-ID": place["id"]} if place.get("id") else {}
+    return {"Accept": "text/event-stream", **last}
+
+
+def pause(place: dict[str, str], least: float) -> float:
+    """Seconds to wait before we come back."""
+    return max(least, int(place.get("retry", 1000)) / 1000)
+
+
+def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+    """If an older server has broken off its answer to `message`, and says where we are in it, fetch
+    the rest into the inbox. Returns whether there is an answer now. Raises Failure."""
+    if http.connection.is_new or not place.get("id") or not {"id", "method"} <= set(message):
+        return False
+    return come_back(http, message, inbox, place, least=0.05)
+
+
+def listen(http: Any, before: Inbox | None) -> Inbox:
+    """Hear what the server says unasked, in the background, and no longer on the stream `before`.
+    Many servers have no such stream. Returns an inbox: to close it ends that, and it is `opened` when
+    we know whether we hear anything."""
+    inbox = Inbox()
+    if before:
+        before.close()
+
+    def work() -> None:
+        with contextlib.suppress(Failure):
+            come_back(http, {}, inbox, {}, least=1, is_first=True)
+        inbox.opened.set()
+
+    in_background(work)
+    return inbox
+
+
+def come_back(http: Any, message: dict, inbox: Inbox, place: dict[str, str], least: float,
+              is_first: bool = False) -> bool:
+    """GET again and again, as long as that brings something new. Returns whether `message` has
+    been answered; raises the Failure that won't change."""
+    fruitless = 0
+    while fruitless < MAX_FRUITLESS:
+        if not is_first:
+            inbox.closed.wait(pause(place, least))
+        if inbox.closed.is_set():
+            return False
+        before, began, is_first = place.get("id"), time.monotonic(), False
+        try:
+            if http.exchange("GET", message, inbox, place):
+                return True
+        except Exception as error:
+            failure = in_words(error, http.connection.server)
+            if not isinstance(failure, Failure):
+                raise
+            if failure.kind == "login":  # our call is at work there, and must not be made again
+                failure = Failure("broken", "it wants a new login in the middle of an answer.")
+            if failure.code == PARSE_ERROR or failure.kind not in (
+                    ["broken", "status", "session"] if message else ["broken"]):
+                raise failure from None
+        went_on = place.get("id") != before or time.monotonic() > began + 10
+        fruitless = 0 if went_on else fruitless + 1
+    return False
+
+
+def end_session(http: Any) -> None:
+    """Tell the server that we leave. (Some don't let us; then they find out by themselves.)"""
+    inbox = Inbox()
+    with contextlib.suppress(requests.RequestException, OSError, Problem), \
+            http_session.send(http.session, "DELETE", http.url, inbox, auth=http.auth,
+                              headers=http.headers_for({}), seconds=2):
+        pass

@@ -1,0 +1,175 @@
+r"""What comes from outside: what may we believe of it, and what may we show?
+
+Servers, models and files are written by strangers. What they send may be broken, may be of another
+kind than agreed, or may hold a code that clears your screen. So it comes in through this file, and
+goes to your terminal through this file:
+
+    b'{"a": NaN}'               loads     raises ValueError: that is not JSON
+    {"tools": 7}                as_list   reads what should be a list as an empty one
+    "\x1b[2Jred\a"              clean     "red": no code reaches the terminal
+    "https://x.com/?key=abc"    without_secrets    "https://x.com/?key=***"
+
+And it names what can go wrong. Whatever is wrong has an addressee: a Problem is for the person at
+the keyboard, a Failure is a Problem with one server (in a tool call, the model reads it), and every
+other exception is a bug in this program.
+
+JSON is RFC 8259, https://www.rfc-editor.org/rfc/rfc8259. The control codes are ECMA-48.
+
+Left out: whether a result has the shape that its server has promised (`outputSchema`).
+
+Try it:
+
+>>> loads(b'{"tools": [{"name": "add"}]}')
+{'tools': [{'name': 'add'}]}
+>>> as_list({"tools": 7}["tools"])
+[]
+>>> clean("\x1b[31mred\x1b[0m\a \x1b]52;c;Y2xpcA==\x07") + clean("می‌خواهم")
+'red می\u200cخواهم'
+>>> without_secrets("https://me:pass@example.com/mcp?token=abc&x")
+'https://***@example.com/mcp?token=***&***'
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from typing import Any, TypeGuard
+
+MAX_BYTES = 8 * 2**20  # of one message: the one limit on size
+TOO_LARGE = "it sent more than 8 MB in one message. Ask for less at a time."
+MAX_DEPTH = 100        # of {"a": {"b": {"c": ...
+
+
+class Problem(Exception):
+    """Something that the person at the keyboard can do something about.
+
+    Its text is what they read: what happened, and then what to do.
+    """
+
+
+class Failure(Problem):
+    """A server didn't give us a result. Its text is read after the server's name and a colon.
+
+    kind   "refused"      it answered with a JSON-RPC error (`code`, `data`), or we won't go on
+           "status"       an HTTP status took the place of an answer: `status`
+           "login"        somebody has to sign in first: login() asks them to
+           "session"      an older server has forgotten our session, and did not do what we asked
+           "broken"       no answer came, or none that makes sense
+           "timeout"      no answer came in time
+           "unreachable"  we never got through, so nothing has happened there
+           "cancelled"    we stopped waiting
+    """
+
+    def __init__(self, kind: str, text: str, status: int = 0, code: int = 0, data: object = None,
+                 retry_after: float = 1, login: Any = None):
+        super().__init__(text)
+        self.kind, self.status, self.code, self.data = kind, status, code, data
+        self.retry_after = retry_after  # seconds
+        self.login = login              # a function; raises Problem
+        self.visit = 0                  # which of the handshakes with the server it came after
+
+
+# ── What comes in ────────────────────────────────────────────────────────────────────────
+
+def as_dict(value: object) -> dict:
+    """Where an object should be, anything is read as one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list:
+    return value if isinstance(value, list) else []
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and abs(value) < 1e15
+
+
+def loads(text: bytes | bytearray | str, keep_halves: bool = False) -> Any:
+    """json.loads for strangers' JSON. Whatever is wrong with it, it raises ValueError."""
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
+    try:
+        found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
+        if rb"\ud" in text.lower() and not keep_halves:
+            # "\ud83d" alone is half of a character, which nobody can print or send on.
+            found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if is_too_deep(found):  # Python can read it, but not write it again
+        raise ValueError("it is nested too deeply")
+    return found
+
+
+def finite(number: str) -> float:
+    """Python reads NaN as JSON, and 1e999 as infinity, and would send both on."""
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} is not JSON")
+    return float(number)
+
+
+def is_too_deep(value: object) -> bool:
+    level: list = [[value]]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in
+                 (outer.values() if isinstance(outer, dict) else outer)
+                 if isinstance(inner, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+# ── What is shown ────────────────────────────────────────────────────────────────────────
+
+# Codes that move the cursor, fill your clipboard, or turn the direction of a line.
+ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?)?")
+UNSEEN = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160), 0x200B, 0x2028, 0x2029,
+                        *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF])
+
+
+def clean(text: object) -> str:
+    """Text from outside, as it may reach a terminal. Joiners (U+200C, U+200D) stay, because emoji
+    and Persian are made with them."""
+    return ESCAPES.sub("", str(text)).translate(UNSEEN)
+
+
+def one_line(text: object) -> str:
+    """The first line of a name or of a reason, at most 200 characters."""
+    return clean(text).strip().partition("\n")[0][:200]
+
+
+def briefly(problem: object) -> str:
+    """What happened and what to do: at most two lines, whatever a server has put into them."""
+    return "\n".join(line[:280] for line in clean(problem).split("\n")[:2]).strip()
+
+
+def without_secrets(url: str) -> str:
+    """An address without its password and the values of its query."""
+    path, mark, query = re.sub("//[^/?#]*@", "//***@", url).partition("?")
+    return path + mark + re.sub(r"([^&=]+=)?[^&]+", r"\1***", query)
+
+
+def without_ours(text: str, server: Any) -> str:
+    """A server's words about what went wrong, without the secrets of its entry (a `Server`). Some
+    servers repeat what we have sent."""
+    ours = [part.partition("=")[2] or part for part in server.url.partition("?")[2].split("&")]
+    ours += [value for name, value in [*server.headers.items(), *server.env.items()]
+             if re.search("auth|key|token|secret|pass|cookie", name, re.I)]
+    for word in " ".join(ours).split():
+        text = text.replace(word, "***") if len(word) >= 8 else text
+    return text
+
+
+def open_browser(url: str) -> bool:
+    """Open a page, if there is a screen for it. (Over ssh, or in a container, this would start a
+    browser made of characters, in the middle of our chat.) Returns whether a browser was started.
+    That somebody has seen the address first is up to the caller."""
+    import webbrowser  # seldom needed, and a start should be fast
+    remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
+    dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
+    if (remote or dark) and not os.getenv("BROWSER"):
+        return False
+    try:
+        return webbrowser.open(url)
+    except (webbrowser.Error, OSError, ValueError):  # (ValueError: $BROWSER makes no sense)
+        return False

@@ -1,0 +1,150 @@
+"""Resources and prompts: what does a server have besides tools?
+
+Resources are texts and files to read, each with an address (a URI). Prompts are questions that
+somebody has worded well, some with blanks to fill in:
+
+    resources/read   {"uri": "toy://poem"}
+                ->   {"contents": [{"uri": "toy://poem", "text": "A line goes in, ..."}]}
+    prompts/get      {"name": "postcard", "arguments": {"town": "Lima"}}
+                ->   {"messages": [{"role": "user", "content": {"type": "text", "text": "..."}}]}
+
+You use them with commands: /read puts a resource before your next question, /prompt asks a prompt.
+The model reads resources by one more tool, which is ours, not the server's: read_resource.
+
+https://modelcontextprotocol.io/specification/2026-07-28/server/resources and
+https://modelcontextprotocol.io/specification/2026-07-28/server/prompts
+
+Left out: subscribing to a resource, and completing what you type.
+
+Try it:
+
+>>> description([{"uri": "toy://poem", "name": "poem"}, {"uriTemplate": "toy://{town}", "name": "t"}])
+"Read one of this server's resources, which are texts and files.\\nThere are: toy://poem (poem); \
+toy://{town} (t)."
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from functools import partial
+from typing import Any
+
+from chapters import tools
+from chapters.events import Event, Note, Question
+from chapters.jobs import with_logins
+from chapters.outside import Problem, as_dict, as_list, briefly
+
+LISTS = {"resources": ["resources", "resourceTemplates"], "prompts": ["prompts"]}
+A_MOMENT = 1        # seconds that somebody who types a command waits for news
+ADDRESSES = 2000    # characters of them in the description of our tool
+READING = {"type": "object", "required": ["uri"],
+           "properties": {"uri": {"type": "string", "description": "its address"}}}
+
+
+def known(connection: Any) -> list[dict]:
+    """The resources of a server, and their templates, as far as it has told us."""
+    return [one for key in LISTS["resources"] for one in connection.offers.known.get(key, [])]
+
+
+def as_tool(connection: Any) -> list[dict]:
+    """Our tool for the resources of a server, in the envelope of a server's; [] if it has none, or
+    if the person has chosen its tools. It stands for another request than the others do."""
+    if not known(connection) or connection.server.tools:
+        return []
+    return [{"name": "read_resource", "method": "resources/read", "inputSchema": READING,
+             "description": description(known(connection)), "annotations": {"readOnlyHint": True}}]
+
+
+def description(found: list[dict]) -> str:
+    """What the model is told of our tool read_resource, with the first of the addresses."""
+    known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
+             for one in found]
+    text = "Read one of this server's resources, which are texts and files.\nThere are: "
+    while known and len(text) < ADDRESSES:
+        text += known.pop(0)[:300] + ("; " if known else ".")
+    if known:
+        text += f"and {len(known)} more, which the person can list with /resources."
+    return text
+
+
+def wait_for_all(chat: Any) -> None:
+    """Before a question that comes at once, wait a moment for what servers have besides tools."""
+    end = time.monotonic() + A_MOMENT
+    for connection in chat.working:
+        connection.offers.wait(end - time.monotonic())
+
+
+def refreshed(chat: Any, keys: list[str], server: str = "") -> Iterator[Any]:
+    """Each connection of a chat (or only this server's) that works. Somebody wants to see what is
+    there now, so lists that may have changed are asked for; no silent server is waited for."""
+    connections = [one for one in chat.working if server in ("", one.server.name)]
+    end = time.monotonic() + A_MOMENT
+    for connection in connections:
+        connection.offers.look_again(keys)
+    for connection in connections:
+        connection.offers.wait(end - time.monotonic())
+        yield connection
+
+
+def all_of(chat: Any, what: str, server: str = "") -> Iterator[tuple[str, dict]]:
+    """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
+    for connection in refreshed(chat, LISTS[what], server):
+        for key in LISTS[what]:
+            for one in connection.offers.known.get(key, []):
+                yield connection.server.name, one
+
+
+def fetch(chat: Any, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
+    """Ask one server for something that isn't a tool. Raises Problem."""
+    if server not in chat.connections:
+        raise Problem(f'There is no server called "{server}". /servers lists them.')
+    [result] = yield from with_logins([partial(chat.connections[server].ask, method, params)])
+    if not isinstance(result, dict):
+        raise Problem(f"{server}: {briefly(result)}")
+    return result
+
+
+def read(chat: Any, server: str, uri: str) -> Generator[Event, None, None]:
+    """Add a resource to the conversation: it goes to the model with the next question."""
+    result = yield from fetch(chat, server, "resources/read", {"uri": uri})
+    text, files = chat.as_text(result)
+    yield from (Note(f"Saved {file}") for file in files)
+    text = f"The resource {uri} of {server}:\n{text}"
+    chat.notes.append(tools.shortened(text, chat.max_chars))
+    of = f"the first {chat.max_chars} of " if len(text) > chat.max_chars else ""
+    yield Note(f"The model gets {uri} ({of}{len(text)} characters) with your next question.")
+
+
+def use_prompt(chat: Any, server: str, name: str, arguments: dict[str, str]
+               ) -> Generator[Event, None, None]:
+    """Ask the model what a server's prompt says. Where one of its arguments is missing, a Question
+    comes first. Raises Problem."""
+    prompts = [prompt for _, prompt in all_of(chat, "prompts", server)]
+    if prompts and name not in [prompt.get("name") for prompt in prompts]:
+        raise Problem(f"{server} has no prompt called {name}. /prompts lists them.")
+    for prompt in prompts:
+        if prompt.get("name") == name:
+            arguments = yield from filled_in(prompt, arguments)
+    result = yield from fetch(chat, server, "prompts/get", {"name": name, "arguments": arguments})
+    messages: list[dict] = []
+    for message in map(as_dict, as_list(result.get("messages"))[:100]):
+        role = "assistant" if message.get("role") == "assistant" else "user"
+        text, _ = chat.as_text({"content": [message.get("content")]})
+        messages.append({"role": role, "content": tools.shortened(text, chat.max_chars)})
+    if not messages:
+        raise Problem(f"{server}: its prompt {name} is empty.")
+    yield Note(f"{name}: {messages[-1]['content'][:500]}")
+    yield from chat.ask(messages)
+
+
+def filled_in(prompt: dict, arguments: dict[str, str]) -> Generator[Event, None, dict[str, str]]:
+    """The arguments of a prompt, with those that it needs and that are missing. Raises Problem."""
+    for one in map(as_dict, as_list(prompt.get("arguments"))):
+        if one.get("required") is True and str(one.get("name")) not in arguments:
+            about = f": {str(one['description'])[:500]}" if one.get("description") else ""
+            question = Question(f"{prompt.get('name')} needs {one.get('name')}{about}")
+            yield question
+            if not question.answer:
+                raise Problem("Nothing was asked. The prompt needs that: give it now, or behind its "
+                              "name, like town=Oslo.")
+            arguments = {**arguments, str(one.get("name")): question.answer}
+    return arguments

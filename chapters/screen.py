@@ -1,0 +1,158 @@
+"""The screen: how does a turn look in a terminal?
+
+A turn is a stream of events (events.py). To show it is to print the right thing for each:
+
+    Waiting(3.2, ["weather"])          Waiting for weather... 3 s     one line, which is written over
+    ToolCall("toy", "weather", {...})  [Calling weather...]           dimmed
+    Text("It is ")                     A: It is                       as it comes
+    Question("Which region?")          > _                            and somebody answers
+
+Whatever comes from outside is cleaned first, so that no server and no model can move your cursor.
+
+What is a server's, and has to be told from our own words, is
+https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation#security-considerations
+
+Left out: Markdown. A model is asked for plain text.
+
+Try it:
+
+>>> from chapters.events import Text, ToolCall
+>>> screen = Screen()
+>>> screen.show([ToolCall("toy", "weather", {"town": "Lima"}), Text("Foggy, "), Text("16 degrees.")])
+<BLANKLINE>
+[Calling weather...]
+<BLANKLINE>
+A: Foggy, 16 degrees.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from chapters.events import (
+    Event,
+    Found,
+    Note,
+    Progress,
+    Question,
+    Text,
+    ToolCall,
+    ToolResult,
+    Waiting,
+)
+from chapters.outside import briefly, clean, one_line
+
+
+class Screen:
+    """Prints events. With `only_answer`, all but the answer goes to standard error."""
+
+    def __init__(self, only_answer: bool = False, tracing: bool = False):
+        self.only_answer = only_answer
+        self.aside = sys.stderr if only_answer else sys.stdout
+        is_terminal = self.aside.isatty() and os.getenv("TERM") != "dumb"
+        if os.name == "nt":
+            os.system("")  # has the side effect that the console understands colours
+        self.live = is_terminal and not tracing
+        coloured = is_terminal and not os.getenv("NO_COLOR")
+        self.dim, self.plain = ("\x1b[2m", "\x1b[0m") if coloured else ("", "")
+        self.shown = ""  # the line that says what we are waiting for
+        self.last = ""  # the kind of what was printed last
+        self.explained = False  # how to answer a question
+
+    def say(self, text: str = "", end: str = "\n") -> None:
+        self.status("")
+        print(clean(text), end=end, file=self.aside, flush=True)
+
+    def murmur(self, text: str) -> None:
+        print(f"{self.dim}{clean(text)}{self.plain}", file=self.aside, flush=True)
+
+    def status(self, text: str) -> None:
+        """A line that the next one is written over, and that goes when something comes."""
+        text = text and "  " + " ".join(one_line(text).split())
+        columns = shutil.get_terminal_size().columns - 2
+        text = text[:columns if text.isascii() else columns // 2]  # (some characters take two)
+        if self.live and text != self.shown:
+            over = len(self.shown) if self.shown.isascii() else columns
+            print(f"\r{' ' * over}\r{self.dim}{text}{self.plain}", end="", flush=True,
+                  file=self.aside)
+            self.shown = text
+
+    def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
+        self.last = ""
+        try:
+            for event in events:
+                self.show_one(event, waiting_for)
+        finally:
+            self.status("")
+            if self.last == "Text":
+                print(flush=True)
+
+    def show_one(self, event: Event, waiting_for: str) -> None:
+        match event:
+            case Waiting(seconds, what):
+                if self.last not in ("Text", "Progress"):
+                    names = ", ".join(map(one_line, what))[:60] or waiting_for
+                    self.status(f"Waiting for {names}... {seconds:.0f} s")
+                return
+            case Progress(tool, progress, total, message):
+                of = f" of {total:g}" if total else ""
+                self.status(f"{tool}: {progress:g}{of} {message}")
+                self.last = "Progress"
+                return
+        kind = type(event).__name__
+        self.status("")
+        if self.last == "Text" != kind:
+            print(flush=True)
+        gap = "" if kind == self.last else "\n"  # an empty line between different things
+        match event:
+            case Text(text):
+                start = "\nA: " if gap and not self.only_answer else ""
+                print(start + clean(text), end="", flush=True)
+            case Found(server, tools, problem):
+                count = f"{tools} tool{'' if tools == 1 else 's'}"
+                self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))
+            case ToolCall(_, tool):
+                self.murmur(f"{gap}[Calling {one_line(tool)}...]")
+            case ToolResult(tool, text, failed, files):
+                if failed:
+                    why = text.removeprefix(f"Error calling tool {tool}: ")
+                    self.murmur(f"[Error calling tool {one_line(tool)}: {one_line(why)}]")
+                for file in files:
+                    self.murmur(f"[Saved {file}]")
+            case Note(text):
+                self.murmur(f"{gap}[{text}]")
+            case Question() if sys.stdin.isatty():
+                self.ask(event)
+        self.last = kind
+
+    def introduce(self, chat: Any) -> None:
+        """Say what there is: the model, and the servers of a Chat."""
+        self.say()
+        self.say(chat.llm.connected.replace("{servers}", str(len(chat.working)))
+                 .replace("{tools}", str(len(chat.tools))))
+        if not chat.servers:
+            self.say("No MCP servers configured, so this is a plain chatbot. For one with tools:\n"
+                     "  cp mcp_servers.example.json mcp_servers.json\n"
+                     "To see one at once:\n  uv run python chat.py --demo")
+        elif not chat.tools:
+            self.say("No tools discovered, so this is a plain chatbot. /servers shows why.")
+
+    def ask(self, question: Question) -> None:
+        """Have the person at the keyboard answer."""
+        default = f" [{question.default}]" if question.default else ""
+        self.say(f"\n{question.text}{default}")
+        if question.choices:
+            self.say("  ".join(f"[{key}] {meaning}" for key, meaning in question.choices.items()))
+        elif not self.explained:
+            self.explained = True
+            self.murmur("[Enter takes what is in brackets; - leaves it out. "
+                        "Ctrl-D gives no answer.]")
+        if self.only_answer:  # input() would print its prompt among the answer
+            self.say("> ", end="")
+        with contextlib.suppress(EOFError):
+            question.answer = input("" if self.only_answer else "> ").strip()
+            if question.choices:
+                question.answer = question.answer.lower()[:1]

@@ -1,0 +1,61 @@
+r"""Server-sent events: how does an answer arrive that isn't finished yet?
+
+A server that needs a while doesn't keep us waiting for one large answer. It sends lines of text as
+it goes, and an empty line ends each event:
+
+    data: {"method": "notifications/progress", "params": {"progress": 1}}
+
+    id: 5
+    data: {"id": 7, "result": {...}}
+
+A model streams its words in the same form, so this one reader serves both.
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+Left out: what to do when the stream breaks off. For older servers that is older_servers.py.
+
+Try it. The bytes come cut up anyhow, even in the middle of a character or of a line's end:
+
+>>> list(read_events([b'id: 5\ndata: {"a":\r', b'\ndata: 1}\r\n\r\n']))
+[{'id': '5', 'data': '{"a":\n1}'}]
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure
+
+PER_LINE = 100  # bytes that Python needs for a line besides its text
+
+
+def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
+    """Yield each event, as soon as its last line has ended. Raises Failure for one without end.
+
+    So we find whole lines first, and only then look what they say.
+    """
+    event: dict[str, str] = {}
+    data: list[str] = []
+    line, size, at_start, after_cr = bytearray(), 0, True, False
+    for chunk in chunks:
+        if after_cr and chunk[:1] == b"\n":  # the second half of the line's end before it
+            chunk, after_cr = chunk[1:], False
+        if not chunk:
+            continue
+        after_cr = chunk.endswith(b"\r")
+        start, *more = re.split(rb"\r\n|\n|\r", chunk)
+        line += start
+        for start in more:  # here ends what is in `line`, and the next line begins
+            text, line = line.decode("utf-8", "replace"), bytearray(start)
+            if at_start:
+                text, at_start = text.removeprefix("\ufeff"), False
+            name, _, value = text.partition(":")
+            size += len(text) + PER_LINE
+            if name == "data":
+                data.append(value.removeprefix(" "))
+            elif name in ("event", "id", "retry"):
+                event[name] = value.removeprefix(" ")
+            elif not text:  # an empty line ends the event
+                if event or data:
+                    yield {**event, "data": "\n".join(data)} if data else event
+                event, data, size = {}, [], 0
+        if size + len(line) > MAX_BYTES:
+            raise Failure("broken", TOO_LARGE)

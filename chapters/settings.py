@@ -1,0 +1,168 @@
+r"""Settings: what if mcp_servers.json isn't as it should be?
+
+A person has written it, perhaps for another program. So each mistake gets a sentence of its own that
+names it, and costs no more than its own entry. The dataclass `Server` in chat.py is the rule book:
+
+    {"servers": [{"name": "x", "ulr": "https://..."}]}
+
+    x: "ulr" is not a setting. There are: name, url, headers, ...
+
+Secrets can stay out of the file. "Bearer ${KEY}" is filled in from the environment, and that from
+the file .env. And the files of other programs are translated:
+
+    {"mcpServers": {"files": {"command": "npx", ...}}}        Claude Desktop, Cursor, LM Studio
+    {"mcp_servers": {"files": {"transport": ...}}}            fastchat-mcp
+
+MCP itself says nothing about such files; what is in them, a URL or a command, is
+https://modelcontextprotocol.io/specification/2026-07-28/basic/transports
+
+Left out: settings of those programs that mean nothing to us.
+
+Try it:
+
+>>> our_entries({"mcpServers": {"files": {"command": "npx", "disabled": True}}})
+[{'name': 'files', 'enabled': False, 'command': 'npx'}]
+>>> import os; os.environ["TOWN"] = "Lima"
+>>> fill({"args": ["--town", "${TOWN}"]})
+{'args': ['--town', 'Lima']}
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from dotenv import load_dotenv
+
+from chapters.outside import Problem, as_dict, is_too_deep
+
+# For each kind of field in Server: its name in a message, and a test for it.
+KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda it: isinstance(it, str)),
+    bool: ("true or false", lambda it: isinstance(it, bool)),
+    float: ("a number above 0", lambda it: type(it) in (int, float) and 0 < it < 1e9),
+    dict: ("an object", lambda it: isinstance(it, dict)),
+    list[str]: ('a list of texts, like ["one", "two"]',
+                lambda it: isinstance(it, list) and all(isinstance(one, str) for one in it)),
+    dict[str, str]: ('an object of texts, like {"NAME": "value"}', lambda it: isinstance(it, dict)
+                     and all(isinstance(one, str) for one in it.values())),
+}
+
+
+def entries_in(path: Path) -> list[dict]:
+    """The entries in a file: [{"name": "dexcom", "url": ...}, ...]. Raises Problem."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
+    except json.JSONDecodeError as error:
+        raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
+                      "Look for a missing quote, or a comma after the last item.") from None
+    except (OSError, ValueError, RecursionError, Problem) as error:
+        raise Problem(f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
+    entries = our_entries(as_dict(config))
+    if entries is None or is_too_deep(config):
+        raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
+                      "Start from mcp_servers.example.json.")
+    return [as_dict(entry) for entry in entries]
+
+
+def by_label(entries: list[dict], path: Path) -> dict[str, dict]:
+    """The entries that are enabled, by name; one without a name by its number. Raises Problem."""
+    found: dict[str, dict] = {}
+    for number, entry in enumerate(entries, 1):
+        name = entry.get("name")
+        label = name if isinstance(name, str) and name.strip() else f"entry {number}"
+        if label in found:
+            raise Problem(f'{path} has two servers called "{label}". Rename one.')
+        found[label] = entry
+    return {label: entry for label, entry in found.items() if entry.get("enabled") is not False}
+
+
+def check(entry: dict, kind: type, folder: Path) -> Any:
+    """Make a Server (`kind`) of one entry; `folder` is where the file is. Raises Problem."""
+    hints = get_type_hints(kind)
+    if not str(entry.get("name") or "").strip():
+        raise Problem('needs a "name".')
+    for key, value in entry.items():
+        if key not in hints:
+            raise Problem(f'"{key}" is not a setting. There are: {", ".join(hints)}.')
+        choices = get_args(hints[key])
+        words, fits = KINDS.get(hints[key]) or (" or ".join(choices), choices.__contains__)
+        if not fits(value):
+            raise Problem(f'"{key}" must be {words}.')
+    server = kind(**fill(entry))
+    if bool(server.url) == bool(server.command):
+        raise Problem('needs a "url" or a "command", and not both.')
+    if server.url and not re.match(r"https?://[^/?#@\s]+([/?#]|$)", server.url):
+        raise Problem('"url" must be a whole address, like https://example.com/mcp. (A password '
+                      'goes into "headers".)')
+    server.cwd = str(folder / os.path.expanduser(server.cwd))
+    server.command = os.path.expanduser(server.command)
+    return server
+
+
+def fill(value: Any) -> Any:
+    """Put in what the environment has for each ${NAME}, at any depth. Raises Problem."""
+    def look_up(found: re.Match) -> str:
+        if not os.environ.get(found[1]):
+            raise Problem(f"{found[0]} is not set. Add a line {found[1]}=... to .env.")
+        return os.environ[found[1]]
+
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", look_up, value)
+    if isinstance(value, list):
+        return [fill(item) for item in value]
+    return {key: fill(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def our_entries(config: dict) -> list | None:
+    """The entries of a file in our shape. None: we don't know its shape."""
+    if "servers" in config:
+        return config["servers"] if isinstance(config["servers"], list) else None
+    named = config.get("mcpServers", config.get("mcp_servers"))
+    if not isinstance(named, dict):
+        return None
+    entries = []
+    for name, theirs in named.items():
+        theirs = {**as_dict(theirs), **as_dict(as_dict(theirs).get("config"))}
+        if "httpstream-url" in theirs:
+            theirs["url"] = theirs["httpstream-url"]
+        if as_dict(theirs.get("auth")).get("required"):
+            theirs["auth_type"] = "oauth"
+            theirs["oauth"] = {"login_form": theirs["auth"].get("post_body")}
+        if "url" in theirs and "command" in theirs:  # some keep both, and "type" says which
+            del theirs["url" if theirs.get("type") == "stdio" else "command"]
+        entries.append({"name": name, "enabled": not theirs.get("disabled"), **{
+            key: theirs[key] for key in theirs if key in ("url", "headers", "command", "args",
+                                                          "env", "cwd", "auth_type", "oauth")}})
+    return entries
+
+
+def no_key_twice(pairs: list[tuple[str, object]]) -> dict:
+    """JSON takes {"a": 1, "a": 2}, and quietly forgets the first. We would rather say so."""
+    keys = [key for key, _ in pairs]
+    for key in set(keys):
+        if keys.count(key) > 1:
+            raise Problem(f'it has "{key}" twice in one object. Rename or remove one.')
+    return dict(pairs)
+
+
+def find(name: str) -> Path:
+    """Where a settings file is: in the current folder, else beside chat.py."""
+    return Path(name) if Path(name).exists() else Path(__file__).resolve().parent.parent / name
+
+
+def read_env() -> None:
+    """Add the settings in .env to the environment. What is set there already stays."""
+    try:
+        load_dotenv(find(".env"))
+    except (OSError, ValueError) as error:
+        raise Problem(f"Can't read .env: {error}. Save it as UTF-8 text.") from None
+
+
+def number_from_env(name: str, default: int) -> int:
+    text = os.getenv(name) or str(default)
+    if not re.fullmatch("[0-9]{1,12}", text):
+        raise Problem(f"{name} must be a whole number, not {text[:40]}. Look at it in .env.")
+    return int(text)

@@ -1,0 +1,249 @@
+r"""Tools: what has to happen to them on their way between a server and a model?
+
+A name. Models take only some characters in it, at most 64, and a letter first:
+
+    server "my files", tool "read.file"     my_files__read_file
+    server "12306",    tool "search"        mcp_12306__search
+
+A call. Before one that may destroy something, you are asked. You see the arguments as they are:
+what can't be seen on a screen is shown by its number, and nothing long can hide what is after it.
+
+    files wants to run write with {
+      "path": "a.txt"
+      "mode": "w\u202e"
+    }
+
+A result. It is a list of blocks, and not all of them are text for a model. Pictures, sounds and
+other bytes become files for you, and the model is told where they are:
+
+    {"type": "text", "text": "22.5 degrees"}
+    {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}           and "audio"
+    {"type": "resource", "resource": {"uri": "file:///a.txt", "text": "..."}}  a document, included
+    {"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}         one to read later
+
+https://modelcontextprotocol.io/specification/2026-07-28/server/tools
+
+Left out: showing pictures to a model that could see them, because services differ in how.
+
+Try it:
+
+>>> full_name("my files", "read.file", []), full_name("12306", "search", []), \
+...     full_name("a", "b", ["a__b"])
+('my_files__read_file', 'mcp_12306__search', 'a__b_2')
+>>> print(for_reading({"mode": "w\u202e"}))
+{
+  "mode": "w\u202e"
+}
+>>> as_text({"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}, Files())
+'[a link to file:///b.txt: b.txt]'
+>>> shortened("abcdefgh", 5)
+'abcde\n[3 more characters were cut off here. Ask for less, or for a part of it.]'
+"""
+
+import base64
+import functools
+import itertools
+import json
+import os
+import re
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
+
+from chapters.events import Event, Note, Question
+from chapters.outside import UNSEEN, as_dict, loads, one_line
+
+MAX_FILES = 20  # of one result
+
+
+# ── Names ────────────────────────────────────────────────────────────────────────────────
+
+def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
+    """A name that models take, and that no other tool has yet."""
+    wanted = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")
+    wanted = name = (wanted if wanted[0].isalpha() else f"mcp_{wanted}")[:64]
+    number, there = 1, set(taken)
+    while name in there:
+        number += 1
+        name = f"{wanted[:63 - len(str(number))]}_{number}"
+    return name
+
+
+def description(server: str, found: dict) -> str:
+    """What the model reads of a tool, {"description": "...", "title": "..."}. Where its full name
+    can't tell which server it belongs to, this does."""
+    text = str(found.get("description") or found.get("title") or "")[:20_000]
+    name = str(found.get("name"))
+    return text if f"{server}{name}".isascii() else f"{name}, a tool of {server}. {text}".strip()
+
+
+def chosen(each: list[list[Any]], left_out: set[str], most: int) -> dict[str, Any]:
+    """The tools (chat.py's) that a model gets, by full name. If they are too many, the servers with
+    the most have to do without some. `left_out` has full names that the model can't have."""
+    each = [[tool for tool in one if tool.full_name not in left_out] for one in each]
+    in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
+    kept = {tool.full_name for tool in in_turn[:most]}
+    return {tool.full_name: tool for one in each for tool in one if tool.full_name in kept}
+
+
+def notes(connections: list[Any], most: int) -> Iterator[Note]:
+    """What a person should know about the tools that these servers have, or haven't."""
+    found = [{tool["name"] for tool in one.offers.known["tools"]} for one in connections]
+    for connection, names in zip(connections, found, strict=True):
+        for missing in set(connection.server.tools) - names:
+            yield Note(f'{connection.server.name} has no tool called "{missing}" (see its setting '
+                       '"tools").')
+    if sum(map(len, found)) > most:
+        yield Note(f"There are more tools than a model takes: it gets {most} of them. "
+                   'Choose with the setting "tools" of a server.')
+
+
+# ── Calls ────────────────────────────────────────────────────────────────────────────────
+
+def must_be_confirmed(annotations: dict, confirm: str) -> bool:
+    """Whether to ask the person first. `annotations` is what the server says about the tool, like
+    {"destructiveHint": true}; `confirm` is the setting. A tool of which nothing is said passes: the
+    specification would have us think the worst, but hardly any server says anything."""
+    if confirm != "destructive":
+        return confirm == "every"
+    return annotations.get("destructiveHint") is True and annotations.get("readOnlyHint") is not True
+
+
+def reason_not_to_call(tool: Any, arguments: dict | None, call: dict, allowed: set[str]
+                       ) -> Generator[Event, None, str]:
+    """What the model reads in place of a result, where its call can't be made, or where the person
+    doesn't want it; "": the call may be made. `allowed` has the full names of the tools about which
+    we needn't ask again."""
+    function = call["function"]
+    if tool is None or arguments is None:
+        # Nobody but the model can put this right. It reads the answer, and tries again.
+        why = "there is no such tool" if tool is None else "its arguments are not a JSON object"
+        yield Note(f"The model called {one_line(function['name']) or 'nothing'}: {why}.")
+        said, function["arguments"] = function["arguments"], "{}"  # else its service refuses it
+        return f"Error: {why}. The arguments were: {said[:1000]}"
+    server = tool.connection.server
+    if tool.full_name in allowed or not must_be_confirmed(tool.annotations, server.confirm):
+        return ""
+    question = Question(
+        f"{server.name} wants to run {one_line(tool.name)} with {for_reading(arguments)}",
+        {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"})
+    yield question  # whoever shows it has set its answer when we go on
+    if question.answer == "a":
+        allowed.add(tool.full_name)
+    if question.answer in ("y", "a"):
+        return ""
+    yield Note(f"{one_line(tool.name)} was not called.")
+    return "Error: the person did not allow this call."
+
+
+def just(text: str, job: object) -> str:
+    """Work that only returns a text. (So the answers stay in the order of the calls.)"""
+    return text
+
+
+def for_reading(arguments: dict) -> str:
+    """The arguments of a call, as somebody should see them before a yes."""
+    lines = []
+    for key, value in arguments.items():
+        text = f"  {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
+        lines.append(text if len(text) < 1000 else f"{text[:900]}... {len(text) - 900} more")
+    if len(lines) > 100:
+        lines[100:] = [f"  ... and {len(lines) - 100} more arguments"]
+    hidden = {code: f"\\u{code:04x}" for code in UNSEEN}
+    return "\n".join(["{", *lines, "}"]).translate(hidden)
+
+
+# ── Results ──────────────────────────────────────────────────────────────────────────────
+
+class Folder:
+    """A temporary folder, made at its first use. Only you can look into it."""
+
+    @functools.cached_property
+    def path(self) -> str:
+        import tempfile  # seldom needed, and a start should be fast
+        return tempfile.mkdtemp(prefix="mcp-chat-")
+
+
+class Files:
+    """The files that are made of one tool's result. They stay when the program ends."""
+
+    def __init__(self, folder: Folder | None = None, tool: str = "file"):
+        self.folder = folder or Folder()
+        self.name = re.sub(r"[^A-Za-z0-9_-]", "_", tool)[:40] or "file"
+        self.paths: list[str] = []
+
+    def save(self, data: str, mime: str) -> str:
+        """Make a file of base64 data, like picture-1.png. Returns its path. Raises ValueError and
+        OSError."""
+        import mimetypes
+        content = base64.b64decode(data, validate=True)
+        if len(self.paths) >= MAX_FILES:
+            raise ValueError("there are too many")
+        ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
+        for number in itertools.count(1):
+            path = os.path.join(self.folder.path, f"{self.name}-{number}{ending or '.bin'}")
+            if not os.path.exists(path):
+                break
+        with open(path, "xb") as file:
+            file.write(content)
+        self.paths.append(path)
+        return path
+
+
+def as_text(block: dict, files: Files) -> str:
+    """What the model reads of one block."""
+    kind = block.get("type", "file")
+    inner = as_dict(block.get("resource")) or block
+    data, mime = inner.get("data", inner.get("blob")), str(inner.get("mimeType") or "unknown type")
+    if isinstance(inner.get("text"), str):
+        return inner["text"]
+    if isinstance(data, str):
+        try:
+            if mime.startswith("text/"):
+                return base64.b64decode(data, validate=True).decode("utf-8")
+            return f"[{kind}, {mime}: the person has it, as the file {files.save(data, mime)}]"
+        except (ValueError, OSError) as error:
+            return f"[{kind}, {mime}: could not be saved: {error}]"
+    if kind == "resource_link":
+        return f"[a link to {block.get('uri')}: {block.get('name')}]"
+    return f"[{kind}: this program doesn't know how to show that]"
+
+
+def with_data(text: str, result: dict) -> str:
+    """A result's text, and its structured data where the text doesn't say the same. Without both,
+    all else that there is in the result.
+
+    >>> with_data("Here it is.", {"structuredContent": {"celsius": 22.5}})
+    'Here it is.\\n{"celsius": 22.5}'
+    """
+    if "structuredContent" in result:
+        data = result["structuredContent"]
+        if not (text and says(text, data)):
+            text = f"{text}\n{json.dumps(data, ensure_ascii=False)}".strip()
+    if not text:
+        more = {key: value for key, value in result.items() if value not in ([], None) and key not
+                in ("content", "contents", "isError", "resultType", "_meta", "ttlMs", "cacheScope")}
+        text = json.dumps(more, ensure_ascii=False) if more else ""
+    return text
+
+
+def says(text: str, data: object) -> bool:
+    """Whether a text has in it what structured data says.
+
+    >>> says("It has 22.5 degrees in Oslo.", {"town": "Oslo", "celsius": 22.5})
+    True
+    """
+    try:
+        if loads(text) == data:
+            return True
+    except ValueError:
+        pass
+    if isinstance(data, (dict, list)):
+        return all(says(text, one) for one in (data.values() if isinstance(data, dict) else data))
+    return (data if isinstance(data, str) else json.dumps(data)) in text
+
+
+def shortened(text: str, characters: int) -> str:
+    """As much of a server's text as the model gets, with a word about the rest."""
+    missing = len(text) - characters
+    return text if missing <= 0 else text[:characters] + (
+        f"\n[{missing} more characters were cut off here. Ask for less, or for a part of it.]")

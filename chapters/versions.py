@@ -1,0 +1,111 @@
+"""Versions: which generation of MCP does a server speak?
+
+A new server (2026-07-28) takes any request as it comes. An older one wants to shake hands first
+(chat.py, Part 4). Nobody tells us which it is, so we send our first request in the new way, and
+read the answer:
+
+    a result that has a "resultType"                         a new server
+    any other result: it ignored what is new in our request  an older one
+    error -32022, with the versions that it speaks           a new one if ours is among them
+    error -32601 and HTTP 404: new, but without this method  a new one
+    most other errors and HTTP statuses, or no answer        an older one
+
+A program is asked with server/discover, which does nothing but tell:
+
+    a result that lists its versions                         a new one if ours is among them
+    any other result, and most errors                        an older one
+
+https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
+
+Left out: servers with a newer version than ours that don't say so.
+
+Try it:
+
+>>> is_new("tools/list", {"resultType": "complete", "tools": []})
+True
+>>> is_new("tools/list", {"tools": []})
+False
+>>> is_new("server/discover", {"supportedVersions": ["2025-11-25"]})
+False
+>>> no = Failure("refused", "No.", 400, UNSUPPORTED, {"supported": ["2030-01-01"]})
+>>> is_new("tools/list", no)
+Traceback (most recent call last):
+chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025-11-25, 2025-06-18, \
+2025-03-26, 2024-11-05.
+"""
+
+from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
+from chapters.outside import Failure, as_dict, as_list
+
+NEWEST = "2026-07-28"  # the version that we would rather speak
+OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
+HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED = -32020, -32021, -32022
+INVALID_REQUEST = -32600
+
+
+def is_new(probe: str, answer: dict | Failure) -> bool:
+    """Whether this answer to our first request, with the method `probe`, is that of a new server.
+    Raises the Failure where it says nothing about that, and where we share no version."""
+    if isinstance(answer, dict) and probe != "server/discover":
+        return "resultType" in answer
+    if isinstance(answer, dict) or answer.code == UNSUPPORTED:
+        offered = offered_in(answer)
+        if offered and not {NEWEST, *OLDER} & set(offered):
+            raise other_versions(", ".join(offered))
+        return NEWEST in offered
+    if answer.code in (HEADER_MISMATCH, MISSING_CAPABILITY) or answer.status == 429 or \
+            answer.kind in ("unreachable", "cancelled", "login"):
+        raise answer
+    return answer.code == METHOD_NOT_FOUND and answer.status == 404 and probe != "server/discover"
+
+
+def checked(result: object, method: str) -> dict:
+    """A result as it should be: an object. A new server says in it whether this is all ("complete"),
+    or whether it has a question first. Raises Failure."""
+    may_ask = method in ("tools/call", "prompts/get", "resources/read")
+    kinds = ("complete", "input_required") if may_ask else ("complete",)
+    if not isinstance(result, dict) or result.get("resultType", "complete") not in kinds:
+        raise Failure("broken", f"its answer to {method} is of a kind that we don't know.")
+    return result
+
+
+def offered_in(answer: dict | Failure) -> list[str]:
+    """The versions in {"supportedVersions": [...]}, or in an error's {"supported": [...]}."""
+    found = answer.get("supportedVersions") if isinstance(answer, dict) else \
+        as_dict(answer.data).get("supported")
+    return [version[:40] for version in as_list(found) if isinstance(version, str)]
+
+
+def common_older(failure: Failure) -> str:
+    """The newest of our older versions that a refusal lists; "": none."""
+    return next((version for version in OLDER if version in offered_in(failure)), "")
+
+
+def other_versions(theirs: str) -> Failure:
+    return Failure("refused", f"it speaks MCP {theirs}, and we only {', '.join([NEWEST, *OLDER])}.")
+
+
+def agreed(result: dict) -> str:
+    """The version in an answer to initialize. Raises Failure."""
+    version = result.get("protocolVersion")
+    if not isinstance(version, str):
+        raise Failure("broken", "its answer to initialize names no version of MCP.")
+    if version not in OLDER:
+        raise other_versions(version[:40])
+    return version
+
+
+def may_be_slow(first: Failure | None, refused: Failure) -> bool:
+    """Whether it may be a new server that just needs long for its first answer (a cold start): it
+    was silent at first, and doesn't know the handshake, which it has `refused`."""
+    return first is not None and first.kind == "timeout" and not offered_in(refused) and (
+        refused.status in (400, 404, 405) or
+        refused.code in (METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST))
+
+
+def raise_unless_new(first: Failure | None, refused: Failure) -> None:
+    """A server has `refused` the handshake. Unless it thereby says that it is a new one, raise what
+    tells more: that, or its failure at our `first` request."""
+    if NEWEST not in offered_in(refused):
+        http_says_little = refused.kind == "status" and refused.status not in (401, 403)
+        raise first if first and http_says_little else refused
