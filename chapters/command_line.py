@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from chapters import trace
+from chapters.http_session import add_nothing
 from chapters.outside import Problem, clean
 from chapters.settings import read_env
 
@@ -43,9 +44,9 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     """What was asked for: `question` ("" for a conversation), system_prompt, config, login, logout,
     logins, trace, demo. `words` None: those behind the program's name."""
     parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.")
-    parser.add_argument("question", nargs="*", help="answer only this; a '-' at its end stands for "
-                                                    "what comes on standard input")
     add = parser.add_argument
+    add("question", nargs="*", help="answer only this; a '-' at its end stands for what comes on "
+                                    "standard input")
     add("-s", "--system-prompt", metavar="TEXT", help="what the model is told first")
     add("--config", metavar="FILE", help="in place of mcp_servers.json")
     add("--login", metavar="NAME", help="sign in to a server, and end")
@@ -104,7 +105,17 @@ def in_words() -> Iterator[None]:
         sys.exit(1)
 
 
-# ── --login, --logout, --logins ──────────────────────────────────────────────────────────
+# ── Signing in ──────────────────────────────────────────────────────────
+
+def credentials(server: Any, config: Path, person: bool, say: Callable) -> Callable:
+    """What adds credentials to the requests to a Server. With no `person` there, nobody can sign in;
+    but where somebody has done so before, that is remembered beside the configuration."""
+    if server.auth_type != "oauth":
+        return add_nothing
+    import oauth_handler  # it takes a while to load, and hardly any server needs it
+    store = oauth_handler.token_store(config, say)
+    return oauth_handler.OAuth(server.name, server.url, server.oauth, store, person=person, say=say)
+
 
 def sign_in_or_out(options: argparse.Namespace, config: Path, screen: Any, load_servers: Callable,
                    make_chat: Callable) -> None:

@@ -59,11 +59,10 @@ def show_help(chat: Any, rest: str, screen: Any) -> None:
 def show_tools(chat: Any, rest: str, screen: Any) -> None:
     """show the tools of each server"""
     for connection in resources.refreshed(chat, ["tools"]):
-        screen.say(f"  {connection.server.name}")
         chat.choose_tools()
-        for tool in chat.tools.values():
-            if tool.connection is connection:
-                screen.say(f"    {one_line(tool.name)}: {one_line(tool.description)}")
+        screen.say("\n".join([f"  {connection.server.name}", *(
+            f"    {one_line(tool.name)}: {one_line(tool.description)}"
+            for tool in chat.tools.values() if tool.connection is connection)]))
     if not chat.servers:
         screen.say("  There are no servers.")
     elif not chat.working:
@@ -141,11 +140,9 @@ def save(chat: Any, rest: str, screen: Any) -> None:
     """save the conversation as Markdown: /save FILE"""
     parts = ["# A conversation\n"]
     for message in chat.messages:
-        who = {"user": "**You:** ", "assistant": "**A:** ", "tool": "    "}[message["role"]]
-        if text := message.get("content"):
-            if message["role"] == "tool":
-                text = text.replace("\n", "\n    ")
-            parts.append(f"{who}{text}\n")
+        text = message.get("content") or ""
+        parts += {"user": [f"**You:** {text}\n"], "assistant": [f"**A:** {text}\n"] if text else [],
+                  "tool": ["    " + text.replace("\n", "\n    ") + "\n"]}[message["role"]]
         parts += [f"*Called {call['function']['name']}* `{call['function']['arguments']}`\n"
                   for call in message.get("tool_calls", [])]
     try:

@@ -38,7 +38,7 @@ from chapters.inboxes import INVALID_PARAMS
 from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, as_list, open_browser
 
-CAPABILITIES = {"elicitation": {"form": {}, "url": {}}}  # what we can do, where a person is there
+CAPABILITIES: dict = {"elicitation": {"form": {}, "url": {}}}  # what we can do, where a person is there
 OPEN_PAGE_FIRST = -32042
 MAX_QUESTIONS = 10  # of a server, in one tool call
 

@@ -27,6 +27,9 @@ Try it:
 import json
 from dataclasses import asdict, dataclass, field
 
+__all__ = ["Event", "Found", "Note", "Progress", "Question", "Text", "ToolCall", "ToolResult",
+           "Waiting"]
+
 
 @dataclass
 class Event:

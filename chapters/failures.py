@@ -41,6 +41,7 @@ nobody answers at localhost:9. Is the server running?
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -145,6 +146,17 @@ def wait_for(failure: Failure, method: str) -> float | None:
                                                   failure.status >= 500):
         return min(failure.retry_after, LONGEST)
     return None
+
+
+def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: Job) -> dict:
+    """The result of a request that send() sends; it is sent again where that does no harm. Raises
+    Failure."""
+    try:
+        return send()
+    except Failure as failure:
+        if job.cancelled.is_set() or not may_ask_again(connection, failure, method, job):
+            raise
+    return send()
 
 
 def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:

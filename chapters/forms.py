@@ -28,6 +28,7 @@ ValueError: It must be a whole number.
 """
 
 import itertools
+import json
 import re
 from typing import Any
 
@@ -152,9 +153,8 @@ def shown(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     if isinstance(value, list):
-        texts = [str(one) for one in value]
-        return ", ".join('"' + text.replace('"', '""') + '"' if "," in text or text[:1] == '"'
-                         else text for text in texts)
+        return ", ".join(json.dumps(one, ensure_ascii=False) if "," in one or one[:1] == '"' else one
+                         for one in map(str, value))
     return str(value)
 
 
@@ -177,7 +177,7 @@ def value_of(schema: dict, typed: str) -> Any:
             raise ValueError("That number is too large.") from None
     size = value if isinstance(value, (int, float)) else len(value)
     for key, text in LIMITS.items():
-        limit = schema.get(key)
+        limit = schema.get(key, size)
         if is_number(limit) and (size < limit if key.startswith("min") else size > limit):
             raise ValueError(f"It must be {text.format(limit)}.")
     return value
@@ -185,12 +185,9 @@ def value_of(schema: dict, typed: str) -> Any:
 
 def in_list(typed: str) -> list[str]:
     """Several values, with commas between them. What has a comma in it stands in quotes."""
-    import csv  # seldom needed, and a start should be fast
-    try:
-        values = [text.strip() for text in next(csv.reader([typed], skipinitialspace=True))]
-    except csv.Error:
-        raise ValueError("It must be in one line.") from None
-    return [text for text in values if text]
+    found = re.findall(r'"((?:[^"\\]|\\.)*)"|([^,]+)', typed)
+    values = [re.sub(r"\\(.)", r"\1", quoted) or bare.strip() for quoted, bare in found]
+    return [value for value in values if value]
 
 
 def chosen(typed: str, choices: dict[str, str]) -> str:

@@ -36,7 +36,8 @@ from chapters.events import Note
 from chapters.jobs import Job
 from chapters.outside import as_dict, as_list, one_line
 
-Mirrored = dict[str, tuple[str, ...]]  # by header: where the argument is, {"Region": ("to", "region")}
+NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # of a header
+Mirrored = dict[str, tuple[str, ...]]  # by header, where the argument is
 
 
 def header_value(text: object) -> str:
@@ -45,6 +46,18 @@ def header_value(text: object) -> str:
     if re.fullmatch(r"[ -~]*", text) and text == text.strip() and not text.startswith("=?base64?"):
         return text
     return "=?base64?" + base64.b64encode(text.encode("utf-8", "replace")).decode() + "?="
+
+
+def about(message: dict, mirrored: dict[str, Mirrored | None]) -> dict[str, str]:
+    """The headers that say what a message is about. `mirrored` has the marked arguments by tool."""
+    params = message.get("params", {})
+    headers = {"Mcp-Method": message.get("method", "")}
+    if "name" in params or "uri" in params:
+        headers["Mcp-Name"] = header_value(params.get("name", params.get("uri")))
+    if message.get("method") == "tools/call":
+        marked = mirrored.get(params.get("name", "")) or {}
+        headers |= mirrored_headers(marked, params.get("arguments"))
+    return headers
 
 
 def mirrored_headers(mirrored: Mirrored, arguments: object) -> dict[str, str]:
@@ -66,7 +79,7 @@ def look_for(found: dict[str, dict], known: dict[str, Mirrored | None], server: 
              ) -> None:
     """Remember in `known`, by tool, what the tools in `found` want to see in headers. A tool that
     has that wrong must not be used: it is taken out of `found`, and None is remembered."""
-    news = []
+    wrong = []
     for name in list(found):
         try:
             known[name] = mirrored_in(found[name].get("inputSchema"))
@@ -74,10 +87,8 @@ def look_for(found: dict[str, dict], known: dict[str, Mirrored | None], server: 
             del found[name]
             if known.get(name, {}) is not None:  # it's enough to say so once
                 known[name] = None
-                news.append(f"{one_line(name)} can't be used: its x-mcp-header {error}.")
-    if len(news) > 50:
-        news[50:] = [f"{len(news) - 50} more of its tools can't be used, for such reasons."]
-    for text in news:
+                wrong.append(f"{one_line(name)} can't be used: its x-mcp-header {error}.")
+    for text in wrong[:50]:
         job.report(Note(f"{server}: {text}"))
 
 
@@ -85,23 +96,22 @@ def mirrored_in(schema: object) -> Mirrored:
     """The marked arguments in a schema. Raises ValueError for what the rules forbid, like "is not
     the name of a header"."""
     found: Mirrored = {}
-    taken: set[str] = set()  # in small letters
 
     def walk(part: object, path: tuple[str, ...] | None) -> None:
         """`path` is () at the root, and None where no argument can be addressed."""
+        header = as_dict(part).get("x-mcp-header", "")
         if "x-mcp-header" in as_dict(part):
-            header = as_dict(part)["x-mcp-header"]
-            if not (isinstance(header, str) and
-                    re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", header)):
-                raise ValueError("is not the name of a header")
-            if not path:
-                raise ValueError("stands where there is no single argument")
-            if as_dict(part).get("type") not in ("string", "integer", "boolean"):
-                raise ValueError("is on something else than a string, an integer or a boolean")
-            if header.lower() in taken:
-                raise ValueError("is there twice")
+            for is_right, words in [
+                    (isinstance(header, str) and re.fullmatch(NAME, header),
+                     "is not the name of a header"),
+                    (path, "stands where there is no single argument"),
+                    (as_dict(part).get("type") in ("string", "integer", "boolean"),
+                     "is on something else than a string, an integer or a boolean"),
+                    (str(header).lower() not in taken, "is there twice")]:
+                if not is_right:
+                    raise ValueError(words)
             taken.add(header.lower())
-            found[header] = path
+            found[header] = path or ()
         for key, inner in as_dict(part).items():
             if key == "properties":
                 for name, one in as_dict(inner).items():
@@ -110,5 +120,6 @@ def mirrored_in(schema: object) -> Mirrored:
                 for one in as_list(inner) or [inner]:
                     walk(one, None)
 
+    taken: set[str] = set()  # in small letters
     walk(schema, ())
     return found

@@ -19,10 +19,13 @@ again.py knows which request may be sent twice.
 
 Try it:
 
->>> session = Session("toy")
->>> session.new_place(307, "http://localhost:8000/mcp", "/mcp/")
+>>> import io; from types import SimpleNamespace
+>>> moved = SimpleNamespace(status_code=307, url="http://localhost:8000/mcp", raw=io.BytesIO(),
+...                         headers={"Location": "https://localhost:9000/mcp"})
+>>> Session("toy").get_redirect_target(moved)  # another port is another server
+>>> moved.headers["Location"] = "/mcp/"
+>>> Session("toy").get_redirect_target(moved)
 'http://localhost:8000/mcp/'
->>> session.new_place(307, "http://localhost:8000/mcp", "https://elsewhere.example/mcp")
 """
 
 import contextlib
@@ -37,7 +40,7 @@ from requests.adapters import HTTPAdapter
 
 from chapters import trace
 from chapters.inboxes import Inbox
-from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, as_dict, loads
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, loads
 
 CONNECT_SECONDS = 10
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -98,31 +101,22 @@ class Session(requests.Session):
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """requests asks this where to go on."""
-        target = self.new_place(resp.status_code, resp.url, resp.headers.get("Location", ""))
-        if target:
-            resp.raw.close()  # else requests would read all that it says
-        return target
-
-    def new_place(self, status: int, url: str, location: str) -> str | None:
-        if status not in (307, 308):
-            return None
-        try:
-            old, new = urlsplit(url), urlsplit(urljoin(url, location))
-        except ValueError:
-            return None
-        # (Behind a proxy, some servers don't know that they are spoken to with https.)
-        if new.netloc != old.netloc or new.scheme not in (old.scheme, "http"):
-            return None
-        return new._replace(scheme=old.scheme).geturl()
+        with contextlib.suppress(ValueError):  # (it may be no address at all)
+            old = urlsplit(resp.url)
+            new = urlsplit(urljoin(resp.url, resp.headers.get("Location", "")))
+            # (Behind a proxy, some servers don't know that they are spoken to with https.)
+            if resp.status_code in (307, 308) and new.netloc == old.netloc and \
+                    new.scheme in (old.scheme, "http"):
+                resp.raw.close()  # else requests would read all that it says
+                return new._replace(scheme=old.scheme).geturl()
+        return None
 
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
         """After a redirect: our credentials stay as they are, it is the same host."""
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
-        settings = super().merge_environment_settings(url, *args)
-        if urlsplit(url).hostname in LOCAL:
-            as_dict(settings)["proxies"] = {}
-        return settings
+        settings: Any = super().merge_environment_settings(url, *args)
+        return {**settings, "proxies": {}} if urlsplit(url).hostname in LOCAL else settings
 
 
 def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:

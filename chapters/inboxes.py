@@ -57,6 +57,7 @@ from chapters.outside import Failure, as_dict, loads, without_ours
 
 END = None
 MAX_WAITING = 10  # news that nobody has taken out yet; of more than that we keep none
+DELIVERY_SECONDS = 10
 PARSE_ERROR, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32601, -32602
 
 
@@ -66,12 +67,10 @@ class Inbox:
     def __init__(self, job: Job | None = None):
         self.job = job or Job()            # the one who asks
         self.items: queue.Queue = queue.Queue()
+        self.put = self.items.put          # put(a message), or a Failure, or END
         self.opened = threading.Event()    # the server has begun to answer
         self.closed = threading.Event()    # nobody takes anything out any more
         self.socket: Any = None            # of the HTTP connection that is read for it, while it is
-
-    def put(self, item: dict | Exception | None) -> None:
-        self.items.put(item)
 
     def offer(self, item: dict) -> bool:
         """Put in what we can do without, like progress. False: there was no room for it."""
@@ -139,6 +138,14 @@ def exchange(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
         del connection.inboxes[message["id"]]
 
 
+def deliver(connection: Any, message: dict) -> None:
+    """Send a message that nobody answers. Raises Failure."""
+    with contextlib.closing(Inbox()) as inbox:
+        connection.transport.send(message, inbox)
+        for _ in inbox.each(inbox.job, min(DELIVERY_SECONDS, connection.server.timeout)):
+            pass
+
+
 def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
     """Deal with a message that is no answer. `inbox` is that of the request on whose stream it
     came. (A program has one stream for all requests.)"""
@@ -151,25 +158,26 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
     elif method.endswith("/list_changed"):
         connection.offers.changed(method.split("/")[1])
     elif {"id", "method"} <= set(incoming) and not connection.is_new:  # (a new one may not ask so)
-        waiting = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
         reply: dict = {"error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
         if method == "ping":
             reply = {"result": {}}
         elif method == "elicitation/create" and connection.capabilities:
             # It doesn't say which of our requests its question belongs to. Any that waits will do.
-            if not waiting:
-                reply = {"result": {"action": "cancel"}}
-            elif (inbox if inbox in waiting else waiting[-1]).offer(incoming):
+            waiting = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
+            waiting.sort(key=lambda one: one is inbox)  # the one on whose stream it came
+            if waiting and waiting[-1].offer(incoming):
                 return
+            reply = {"result": {"action": "cancel"}}
         with contextlib.suppress(Failure):
-            connection.deliver({"jsonrpc": "2.0", "id": incoming["id"], **reply})
+            deliver(connection, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
 
 
 # ── JSON into messages ───────────────────────────────────────────────────────────────────
 
-def messages_in(text: bytes | str, name: str) -> list[dict]:
+def messages_in(text: bytes | str, name: str, request: dict | None = None) -> list[dict]:
     """The messages in some JSON of the server called `name`; [] if there are none. (In 2025-03-26,
-    several may come in a list.) Where an answer can't be read, there is an error in its place."""
+    several may come in a list.) Where an answer can't be read, there is an error in its place. An
+    error without a number is taken for the answer to `request`: some servers put null."""
     try:
         found = loads(text)
     except ValueError as error:
@@ -180,6 +188,8 @@ def messages_in(text: bytes | str, name: str) -> list[dict]:
         trace.trace("<--", name, message)
         if "result" in message and message.get("error", "") is None:
             del message["error"]  # some servers send it with each result
+        if request and "error" in message and not isinstance(message.get("id"), int):
+            message["id"] = request.get("id")
     return messages
 
 

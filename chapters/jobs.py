@@ -150,18 +150,16 @@ def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, lis
         except Failure as failure:
             return failure
 
-    attempts = [partial(attempt, work) for work in works]
+    attempts: list[Callable[[Job], Any]] = [partial(attempt, work) for work in works]
     results = yield from together(attempts)
-    for number, again in enumerate(attempts):
-        for _ in range(4):  # a server may find out that it wants more than it said
-            failure = results[number]
-            if not isinstance(failure, Failure) or failure.kind != "login":
-                break
+    # (More than once, because a server may find out that it wants more than it said.)
+    for number in [*range(len(works))] * 4:
+        result = results[number]
+        if isinstance(result, Failure) and result.kind == "login":
             try:
                 # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
-                failure.login()
+                result.login()
+                [results[number]] = yield from together([attempts[number]])
             except Problem as problem:
                 results[number] = Failure("unreachable", str(problem))
-            else:
-                [results[number]] = yield from together([again])
     return results

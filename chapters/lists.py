@@ -66,11 +66,11 @@ class Offers:
         self.mirrored: dict[str, header_arguments.Mirrored | None] = {}  # by tool
         self.job = Job()                         # what happens in the background
         self.one_at_a_time = threading.Lock()
-        self.thread: threading.Thread | None = None
+        self.thread = threading.Thread()         # the last that did it
 
-    def learn(self, capabilities: object) -> None:
-        """The server says what it has: {"tools": {"listChanged": true}, "prompts": {}}"""
-        self.capabilities = as_dict(capabilities)
+    def learn(self, about: dict) -> None:
+        """The server says what it has: {"capabilities": {"tools": {"listChanged": true}}}"""
+        self.capabilities = as_dict(about.get("capabilities"))
 
     def has(self, key: str) -> bool:
         """Whether the server says that it has this list."""
@@ -115,14 +115,13 @@ class Offers:
 
     def usable_tools(self, items: list[dict], job: Job) -> list[dict]:
         """The tools that the person has chosen, each once, and without those that can't be used."""
+        server = self.connection.server
         found: dict[str, dict] = {}
-        chosen = self.connection.server.tools
         for tool in items:
-            name = tool.get("name")
-            if isinstance(name, str) and (not chosen or name in chosen):
+            if isinstance(name := tool.get("name"), str) and name in (server.tools or [name]):
                 found.setdefault(name, tool)
-        if self.connection.is_new and self.connection.server.url:
-            header_arguments.look_for(found, self.mirrored, self.connection.server.name, job)
+        if self.connection.is_new and server.url:
+            header_arguments.look_for(found, self.mirrored, server.name, job)
         return list(found.values())
 
     def changed(self, what: str) -> None:
@@ -138,9 +137,8 @@ class Offers:
 
     def refresh_in_background(self, keys: Iterable[str] = METHODS) -> None:
         """Ask for those of these lists that are old. wait() waits for that."""
-        old = [key for key in keys if self.is_old(key)]
-        if old and not (self.thread and self.thread.is_alive()):
-            self.thread = in_background(self.refresh, old)
+        if any(map(self.is_old, keys)) and not self.thread.is_alive():
+            self.thread = in_background(self.refresh, keys)
 
     def look_again(self, keys: Iterable[str]) -> None:
         """Somebody wants to see these lists as they are now: ask for those that may have changed."""
@@ -150,60 +148,54 @@ class Offers:
         self.refresh_in_background(keys)
 
     def wait(self, seconds: float) -> None:
-        if self.thread:
+        """Wait for what happens in the background."""
+        if self.thread.is_alive():
             self.thread.join(max(0, seconds))
 
     def refresh(self, keys: Iterable[str], seconds: float = 0) -> None:
         """Ask for these lists if they are (still) old, after some seconds."""
         self.job.cancelled.wait(seconds)
         with self.one_at_a_time, contextlib.suppress(Failure):
-            if self.capabilities is None and self.connection.is_new:
-                try:  # (an older server has told us in the handshake)
-                    about = self.connection.ask("server/discover", {}, self.job)
-                    self.learn(about.get("capabilities"))
+            if self.capabilities is None:  # (an older server has told us in the handshake)
+                try:
+                    self.learn(self.connection.ask("server/discover", {}, self.job))
                 except Failure as failure:
                     if failure.kind != "refused":
                         raise
                     self.learn({})
-            for key in keys:
+            for key in filter(self.is_old, keys):
                 if key != "tools" and not self.has(key):
                     self.until[key] = math.inf
-                elif self.is_old(key):
-                    with contextlib.suppress(Failure):
-                        self.fetch(key, self.job)
-
-    def close(self) -> None:
-        self.job.cancelled.set()
+                    continue
+                with contextlib.suppress(Failure):
+                    self.fetch(key, self.job)
 
 
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]]:
     """Each page of a list, and the time.monotonic() at which it was asked for. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
     size, end = 0, time.monotonic() + 2 * connection.server.timeout
-    while True:
+    while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
         asked_at = time.monotonic()
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
-            if not cursors and says_it_has_none(connection, key, failure):
-                return
-            raise
+            if cursors or not says_it_has_none(connection, key, failure):
+                raise
+            return
         yield page, asked_at
+        size += len(str(page))
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or cursor in cursors:
             return
         cursors.append(cursor)
-        size += len(str(page))
-        if len(cursors) >= MAX_PAGES or size > MAX_BYTES or time.monotonic() > end:
-            job.report(Note(f"{connection.server.name} has {key} without end. After "
-                            f"{len(cursors)} pages, the rest is left out."))
-            return
+    job.report(Note(f"{connection.server.name} has {key} without end. After {len(cursors)} pages, "
+                    "the rest is left out."))
 
 
 def says_it_has_none(connection: Any, key: str, failure: Failure) -> bool:
     """Some servers have no tools, but other things. They don't all say so in the same way."""
     offers = connection.offers
-    codes = [METHOD_NOT_FOUND]
-    if offers.capabilities and not offers.has(key):
-        codes += [INVALID_PARAMS, INVALID_REQUEST, -32000]
-    return connection.ready and failure.code in codes
+    codes = [INVALID_PARAMS, INVALID_REQUEST, -32000] if offers.capabilities and \
+        not offers.has(key) else []
+    return connection.ready and failure.code in [METHOD_NOT_FOUND, *codes]

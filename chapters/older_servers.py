@@ -68,21 +68,44 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
     return come_back(http, message, inbox, place, least=0.05)
 
 
-def listen(http: Any, before: Inbox | None) -> Inbox:
-    """Hear what the server says unasked, in the background, and no longer on the stream `before`.
-    Many servers have no such stream. Returns an inbox: to close it ends that, and it is `opened` when
-    we know whether we hear anything."""
-    inbox = Inbox()
-    if before:
-        before.close()
+class WithSession:
+    """What chat.py's Http has only for older servers."""
 
-    def work() -> None:
-        with contextlib.suppress(Failure):
-            come_back(http, {}, inbox, {}, least=1, is_first=True)
-        inbox.opened.set()
+    session: Any     # the HTTP session: connections and cookies
+    session_id = ""  # the server may give one out: its name for our visit
+    listener: Inbox | None = None  # for what it says unasked; `opened`, when we know that we hear it
 
-    in_background(work)
-    return inbox
+    def listen(self) -> None:
+        """Hear what the server says unasked, in the background. Many servers have no such stream."""
+        if self.listener:
+            self.listener.close()  # of an earlier session
+        self.listener = inbox = Inbox()
+
+        def work() -> None:
+            with contextlib.suppress(Failure):
+                come_back(self, {}, inbox, {}, least=1, is_first=True)
+            inbox.opened.set()
+
+        in_background(work)
+
+    def wait_for_stream(self, message: dict) -> None:
+        """Before a call, wait until we hear what the server may ask us there."""
+        if message.get("method") == "tools/call" and self.listener:
+            self.listener.opened.wait(1)
+
+    def open(self) -> bool:
+        """Whether something had to be started. (A program has to, see stdio.py.)"""
+        return False
+
+    def close(self) -> None:
+        if self.listener:
+            self.listener.close()
+        if self.session_id:
+            end_session(self)
+        self.session.close()
+
+    def kill(self) -> None:
+        """Nothing to do: we have started nothing."""
 
 
 def come_back(http: Any, message: dict, inbox: Inbox, place: dict[str, str], least: float,

@@ -63,7 +63,8 @@ class Reply:
         self.is_done = self.is_done or "done" in piece
         for choice in map(as_dict, as_list(piece.get("choices"))[:1]):
             # (What isn't streamed has a whole "message" in place of the "delta".)
-            delta = as_dict(choice.get("delta")) or as_dict(choice.get("message"))
+            self.is_done = self.is_done or "message" in choice
+            delta = as_dict(choice.get("delta", choice.get("message")))
             found += text_of(delta.get("content")) or text_of(delta.get("refusal"))
             collect(self.more, delta)
             for part in map(as_dict, as_list(delta.get("tool_calls"))):

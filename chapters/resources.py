@@ -54,6 +54,13 @@ def as_tool(connection: Any) -> list[dict]:
              "description": description(known(connection)), "annotations": {"readOnlyHint": True}}]
 
 
+def params(tool: Any, arguments: dict) -> dict:
+    """The params of the request that a tool (chat.py's) stands for, with these arguments."""
+    if tool.method == "resources/read":
+        return {"uri": str(arguments.get("uri", ""))}
+    return {"name": tool.name, "arguments": arguments}
+
+
 def description(found: list[dict]) -> str:
     """What the model is told of our tool read_resource, with the first of the addresses."""
     known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
@@ -109,7 +116,7 @@ def read(chat: Any, server: str, uri: str) -> Generator[Event, None, None]:
     text, files = chat.as_text(result)
     yield from (Note(f"Saved {file}") for file in files)
     text = f"The resource {uri} of {server}:\n{text}"
-    chat.notes.append(tools.shortened(text, chat.max_chars))
+    chat.notes.append({"role": "user", "content": tools.shortened(text, chat.max_chars)})
     of = f"the first {chat.max_chars} of " if len(text) > chat.max_chars else ""
     yield Note(f"The model gets {uri} ({of}{len(text)} characters) with your next question.")
 

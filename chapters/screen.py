@@ -128,8 +128,20 @@ class Screen:
                 self.ask(event)
         self.last = kind
 
-    def introduce(self, chat: Any) -> None:
-        """Say what there is: the model, and the servers of a Chat."""
+    def read_line(self) -> str | None:
+        """What somebody types at the prompt; None: Ctrl-D."""
+        with contextlib.suppress(ImportError):
+            import readline  # makes input() a line editor with a history (Windows has its own), ...
+            readline.parse_and_bind("set enable-bracketed-paste on")  # and a pasted text one line
+        print(flush=True)
+        try:
+            return input("You: ").strip()
+        except EOFError:
+            print()
+            return None
+
+    def introduce(self, chat: Any, talks: bool) -> None:
+        """Say what there is, before a Chat begins that `talks` or answers just one question."""
         self.say()
         self.say(chat.llm.connected.replace("{servers}", str(len(chat.working)))
                  .replace("{tools}", str(len(chat.tools))))
@@ -139,6 +151,9 @@ class Screen:
                      "To see one at once:\n  uv run python chat.py --demo")
         elif not chat.tools:
             self.say("No tools discovered, so this is a plain chatbot. /servers shows why.")
+        if talks:
+            self.say("Type 'quit' or 'exit' to end")
+            self.say("-" * 40)
 
     def ask(self, question: Question) -> None:
         """Have the person at the keyboard answer."""

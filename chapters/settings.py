@@ -67,16 +67,22 @@ def entries_in(path: Path) -> list[dict]:
     return [as_dict(entry) for entry in entries]
 
 
-def by_label(entries: list[dict], path: Path) -> dict[str, dict]:
-    """The entries that are enabled, by name; one without a name by its number. Raises Problem."""
-    found: dict[str, dict] = {}
+def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
+    """By name, a Server (`kind`) for each entry that is enabled, or the Problem with it. `path` is
+    their file. Raises Problem for two of one name."""
+    servers: dict[str, Any] = {}
     for number, entry in enumerate(entries, 1):
         name = entry.get("name")
         label = name if isinstance(name, str) and name.strip() else f"entry {number}"
-        if label in found:
+        if label in servers:
             raise Problem(f'{path} has two servers called "{label}". Rename one.')
-        found[label] = entry
-    return {label: entry for label, entry in found.items() if entry.get("enabled") is not False}
+        servers[label] = None
+        try:
+            if entry.get("enabled") is not False:
+                servers[label] = check(entry, kind, path.resolve().parent)
+        except (Problem, ValueError) as problem:  # ValueError: no path has a NUL in it
+            servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
+    return {name: server for name, server in servers.items() if server}
 
 
 def check(entry: dict, kind: type, folder: Path) -> Any:

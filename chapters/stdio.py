@@ -127,15 +127,13 @@ class Program:
         if "method" in message:
             hear(self.connection, message)
             return
-        inboxes = dict(self.connection.inboxes)
-        number = message.get("id")
-        if number is None and "error" in message and len(inboxes) == 1 and \
-                not self.connection.ready:
-            # An error without an id, from a server that doesn't understand our first request.
-            # (Later on, it may be about a notification.)
-            number, = inboxes
-        if isinstance(number, int) and number in inboxes:
-            inboxes[number].put(message)
+        number, waiting = message.get("id"), list(self.connection.inboxes)
+        if number is None and "error" in message and not self.connection.ready:
+            # From a server that doesn't understand our first request. (Later on, it may be about a
+            # notification.)
+            number = waiting[-1] if waiting else None
+        if number in waiting:
+            self.connection.inboxes[number].put(message)
 
     def hear_complaints(self, process: Any, last_words: deque[bytes]) -> None:
         """Standard error is for complaints. We keep the last, in case the program dies of it."""

@@ -34,11 +34,14 @@ chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025
 2025-03-26, 2024-11-05.
 """
 
+from typing import Any
+
 from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
 from chapters.outside import Failure, as_dict, as_list
 
 NEWEST = "2026-07-28"  # the version that we would rather speak
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
+ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED = -32020, -32021, -32022
 INVALID_REQUEST = -32600
 
@@ -57,6 +60,19 @@ def is_new(probe: str, answer: dict | Failure) -> bool:
             answer.kind in ("unreachable", "cancelled", "login"):
         raise answer
     return answer.code == METHOD_NOT_FOUND and answer.status == 404 and probe != "server/discover"
+
+
+def meta(connection: Any, method: str, number: int) -> dict:
+    """What a request says besides its subject. A new server remembers nothing between two requests,
+    so each says who we are. Any server may tell how far a call is, by the call's number."""
+    found: dict = {}
+    if connection.is_new:
+        found = {"io.modelcontextprotocol/protocolVersion": NEWEST,
+                 "io.modelcontextprotocol/clientInfo": ABOUT_US,
+                 "io.modelcontextprotocol/clientCapabilities": connection.capabilities}
+    if method == "tools/call":
+        found["progressToken"] = number
+    return {"_meta": found} if found else {}
 
 
 def checked(result: object, method: str) -> dict:
