@@ -70,9 +70,9 @@ from chapters import (
 from chapters.events import *  # Text, ToolCall, Note, Question and the other events of a turn
 from chapters.inboxes import Inbox
 from chapters.jobs import Job
-from chapters.model_service import LLM
 from chapters.outside import Failure, Problem, as_dict, as_list
 from chapters.screen import Screen
+from chapters.settings import LLM
 
 MAX_ROUNDS = 20         # of tool calls in one turn
 MAX_TOOLS = 128         # OpenAI takes no more
@@ -545,7 +545,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def reply(self, messages: list[dict]) -> Generator[Event, None, dict]:
         """The model's next message, like those in the conversation above."""
         self.choose_tools()
-        prompt = self.system_prompt or model_service.default_prompt()
+        prompt = self.system_prompt or settings.default_prompt()
         work = partial(stream_reply, self.llm, [{"role": "system", "content": prompt}, *messages],
                        [tool.for_model() for tool in self.tools.values()])
         [reply] = yield from jobs.together([work])  # as a job, it can be shown and stopped
@@ -567,8 +567,9 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         answers = yield from jobs.with_logins(works)
         for number, answer in enumerate(answers):
             if isinstance(answer, Failure):  # nobody has signed in
-                answers[number] = f"Error calling tool {calls[number]['function']['name']}: {answer}"
-                yield ToolResult(calls[number]["function"]["name"], answers[number], True, [])
+                name = calls[number]["function"]["name"]
+                answers[number] = f"Error calling tool {name}: {answer}"
+                yield ToolResult(name, answers[number], True, [])
         return [{"role": "tool", "tool_call_id": call["id"], "content": answer}
                 for call, answer in zip(calls, answers, strict=True)]
 
@@ -677,19 +678,19 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
     settings.read_env()
     path = settings.find(config)
     auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
-    with Chat(llm or model_service.openai_from_env(), load_servers(path),
+    with Chat(llm or settings.openai_from_env(), load_servers(path),
               os.getenv("SYSTEM_PROMPT", ""), auth_for, person) as chat:
         jobs.finish(chat.meet_servers())
         resources.wait_for_all(chat)
         yield chat
 
 
-def run(make_llm: Callable[[], LLM] = model_service.openai_from_env,
+def run(make_llm: Callable[[], LLM] = settings.openai_from_env,
         words: list[str] | None = None) -> None:
     """Start the program. `words` None: those on the command line. It ends with an exit status, and
     without a traceback for whatever a person, a server or a model has done."""
     with command_line.in_words(), contextlib.ExitStack() as at_the_end:
-        options = command_line.read(words, has_demo=make_llm is model_service.openai_from_env)
+        options = command_line.read(words, has_demo=make_llm is settings.openai_from_env)
         screen, person = Screen(bool(options.question), options.trace), sys.stdin.isatty()
         config = Path(options.config or settings.find("mcp_servers.json"))
         auth_for = partial(command_line.credentials, config=config, person=person, say=screen.say)

@@ -1,0 +1,44 @@
+"""What chat.py leaves out: one idea per file. Read them in any order, or never.
+
+Each chapter answers one question, shows what travels, names its page of the specification, says
+what it leaves out, and ends with a few lines to try. No chapter imports chat.py. Where one works on
+a connection or on a chat, it is handed one.
+
+What everything stands on
+
+    outside               what may we believe of it, and what may we show?
+    events                what does it tell while it happens?
+    jobs                  how do we wait for several things at the same time?
+    inboxes               how do we wait for one answer, when anything may come, or nothing?
+
+Between us and a server
+
+    server_sent_events    how does an answer arrive that isn't finished yet?
+    http_session          what does `requests` do for us, and what do we add to it?
+    failures              what does it mean when no answer comes back, and may we ask again?
+    stdio                 how do we talk to a server that is a program on this computer?
+    trace                 what does travel between us and the servers?
+    older_servers         what do they have that new ones no longer need?
+
+The protocol
+
+    versions              which generation of MCP does a server speak?
+    header_arguments      how does a machine on the way know where a call belongs?
+    lists                 what does a server have, and how long is that true?
+    elicitation           what if a server wants to know something from you?
+    forms                 how does somebody fill in a form in a terminal?
+    resources             what does a server have besides tools?
+
+The model
+
+    tools                 what has to happen to them on their way between a server and a model?
+    model_service         how do we ask it, and what if it says no?
+    replies               how do the pieces of a model's reply become one message?
+
+The person
+
+    settings              what if mcp_servers.json isn't as it should be?
+    screen                how does a turn look in a terminal?
+    commands              what can you type besides a question?
+    command_line          what was asked for, and how does the program end?
+"""

@@ -108,8 +108,8 @@ def in_words() -> Iterator[None]:
 # ── Signing in ──────────────────────────────────────────────────────────
 
 def credentials(server: Any, config: Path, person: bool, say: Callable) -> Callable:
-    """What adds credentials to the requests to a Server. With no `person` there, nobody can sign in;
-    but where somebody has done so before, that is remembered beside the configuration."""
+    """What adds credentials to the requests to a Server. With no `person` there, nobody can sign
+    in; but where somebody has done so before, that is remembered beside the configuration."""
     if server.auth_type != "oauth":
         return add_nothing
     import oauth_handler  # it takes a while to load, and hardly any server needs it

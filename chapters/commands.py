@@ -9,7 +9,7 @@ A line that begins with a slash is for the program, not for the model:
 Each command is a function, its docstring is its line in /help, and COMMANDS is the list of them. A
 new one is one function and one word there.
 
-What /resources, /read, /prompts and /prompt show is MCP's; it leaves open how a program offers them:
+What /resources, /read, /prompts and /prompt show is MCP's. How a program offers it is left open:
 https://modelcontextprotocol.io/specification/2026-07-28/server/prompts#user-interaction-model
 
 Left out: completing what you type with the Tab key.

@@ -38,7 +38,7 @@ from chapters.inboxes import INVALID_PARAMS
 from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, as_list, open_browser
 
-CAPABILITIES: dict = {"elicitation": {"form": {}, "url": {}}}  # what we can do, where a person is there
+CAPABILITIES: dict = {"elicitation": {"form": {}, "url": {}}}  # where a person is there
 OPEN_PAGE_FIRST = -32042
 MAX_QUESTIONS = 10  # of a server, in one tool call
 
@@ -54,8 +54,8 @@ def reply_to(connection: Any, incoming: dict, job: Job) -> dict:
 
 
 def answers_for(connection: Any, result: dict, job: Job, number: int) -> dict:
-    """What we add to our request when we send it once more, for the `number`th time: {"requestState":
-    "x83k...", "inputResponses": {...}}. Raises Failure."""
+    """What we add to our request when we send it once more, for the `number`th time:
+    {"requestState": "x83k...", "inputResponses": {...}}. Raises Failure."""
     state = {"requestState": result["requestState"]} if "requestState" in result else {}
     asked = as_dict(result.get("inputRequests"))
     if not asked and not state:

@@ -8,7 +8,7 @@ page of yours. It yields events, and whoever loops over them shows them:
         print(event.json)
 
     {"event": "ToolCall", "server": "dexcom", "tool": "readings", "arguments": {"hours": 8}}
-    {"event": "ToolResult", "tool": "readings", "text": "5.4 at 03:00", "failed": false, "files": []}
+    {"event": "ToolResult", "tool": "readings", "text": "5.4", "failed": false, "files": []}
     {"event": "Text", "text": "Quiet: "}
     {"event": "Text", "text": "you stayed at 5.4."}
 

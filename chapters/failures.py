@@ -15,7 +15,7 @@ heard of it: if we ask twice to send a mail, two are sent. So a call is repeated
 server has certainly not done it; and everything is repeated only once.
 
     what has happened                        a list   a call   what we do first
-    429, it has too much to do               yes      yes      wait as long as it says (10 s at most)
+    429, it has too much to do               yes      yes      wait as long as it says, up to 10 s
     an older server has forgotten us         yes      yes *    shake hands again
     it wants other headers (-32020)          no       yes      ask for its tools: they say which
     you have to open a page first (-32042)   yes      yes      ask you to
@@ -160,7 +160,8 @@ def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: J
 
 
 def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:
-    """Whether to send a request again; what has to come before is done. `connection` is chat.py's."""
+    """Whether to send a request again; if so, what has to come before has been done. `connection`
+    is chat.py's Connection."""
     if failure.kind == "session":
         connection.forget(failure.visit)
         return not failure.code or method != "tools/call"

@@ -55,8 +55,8 @@ LIMITS = {"minimum": "at least {}", "maximum": "at most {}",
 
 
 def fill_in(server: str, params: dict, job: Job) -> dict:
-    """Ask for each field, then whether to send that. Returns {"action": "accept", "content": {...}},
-    or "decline", or "cancel". Raises Failure."""
+    """Ask for each field, then whether to send that. Returns {"action": "accept", "content": {}},
+    with the fields in it, or "decline", or "cancel". Raises Failure."""
     schema = as_dict(params.get("requestedSchema"))
     fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
     if len(fields) > MAX_FIELDS:
@@ -153,7 +153,7 @@ def shown(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return f"{value:.0f}"
     if isinstance(value, list):
-        return ", ".join(json.dumps(one, ensure_ascii=False) if "," in one or one[:1] == '"' else one
+        return ", ".join(json.dumps(one, ensure_ascii=False) if re.search('^"|,', one) else one
                          for one in map(str, value))
     return str(value)
 

@@ -11,10 +11,11 @@ don't print, and they don't read the keyboard. They report events, which all go 
 
 The results are in the order of the list, whichever is ready first, because each job has its place.
 
-In an MCP program these are requests that wait for their results; to end one early is
-https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/cancellation, and inboxes.py
-does it. Left out: a limit on the number of threads. A model that calls too many tools at once is
-stopped where its reply is read.
+How a server learns that a job was stopped is in inboxes.py, and in
+https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/cancellation
+
+Left out: a limit on the number of threads. A model that calls too many tools at once is stopped
+where its reply is read (replies.py).
 
 Try it. The second job is done first:
 

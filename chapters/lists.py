@@ -7,8 +7,8 @@ A server has up to four lists, and each of them may come in pages:
     resources/templates/list    we send   {"method": "tools/list", "params": {"cursor": "p2"}}
     prompts/list                we get    {"tools": [...]}
 
-Nobody should wait for a list that was asked for a minute ago. So we keep what we know, and ask again
-in the background:
+Nobody should wait for a list that we have asked for a minute ago. So we keep what we know, and ask
+again in the background:
 
     when "ttlMs" (milliseconds) has run out, or the last try has failed    after an answer
     when the server says notifications/tools/list_changed                  at once
@@ -141,7 +141,7 @@ class Offers:
             self.thread = in_background(self.refresh, keys)
 
     def look_again(self, keys: Iterable[str]) -> None:
-        """Somebody wants to see these lists as they are now: ask for those that may have changed."""
+        """Somebody wants to see these lists as they are now: ask for what may have changed."""
         for key in keys:
             if self.may_have_changed(key):
                 self.until[key] = 0

@@ -73,10 +73,10 @@ class WithSession:
 
     session: Any     # the HTTP session: connections and cookies
     session_id = ""  # the server may give one out: its name for our visit
-    listener: Inbox | None = None  # for what it says unasked; `opened`, when we know that we hear it
+    listener: Inbox | None = None  # for what it says unasked; `opened` when we can hear it
 
     def listen(self) -> None:
-        """Hear what the server says unasked, in the background. Many servers have no such stream."""
+        """Hear what the server says unasked, in the background. Many have no such stream."""
         if self.listener:
             self.listener.close()  # of an earlier session
         self.listener = inbox = Inbox()

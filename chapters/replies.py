@@ -1,6 +1,6 @@
 r"""Replies: how do the pieces of a model's reply become one message?
 
-A reply comes in pieces, so that its words can be shown while they are made. Each piece adds a little:
+A reply comes in pieces, so that its words can be shown while they are made. Each adds a little:
 
     {"choices": [{"delta": {"content": "Let me "}}]}
     {"choices": [{"delta": {"content": "see."}}]}
@@ -143,7 +143,7 @@ def text_of(content: object) -> str:
 
 
 def collect(more: dict, piece: dict) -> None:
-    """Keep the fields that are the service's own: texts joined, lists appended, others as they came.
+    """Keep the fields that are the service's own: strings are joined, lists appended, others kept.
 
     >>> more = {"reasoning": "I ", "details": [1]}
     >>> collect(more, {"content": "You", "reasoning": "think.", "details": [2], "x": {"y": 1}})

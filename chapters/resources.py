@@ -18,7 +18,8 @@ Left out: subscribing to a resource, and completing what you type.
 
 Try it:
 
->>> description([{"uri": "toy://poem", "name": "poem"}, {"uriTemplate": "toy://{town}", "name": "t"}])
+>>> description([{"uri": "toy://poem", "name": "poem"},
+...              {"uriTemplate": "toy://{town}", "name": "t"}])
 "Read one of this server's resources, which are texts and files.\\nThere are: toy://poem (poem); \
 toy://{town} (t)."
 """
@@ -151,7 +152,7 @@ def filled_in(prompt: dict, arguments: dict[str, str]) -> Generator[Event, None,
             question = Question(f"{prompt.get('name')} needs {one.get('name')}{about}")
             yield question
             if not question.answer:
-                raise Problem("Nothing was asked. The prompt needs that: give it now, or behind its "
-                              "name, like town=Oslo.")
+                raise Problem("Nothing was asked. The prompt needs that: give it now, or behind "
+                              "its name, like town=Oslo.")
             arguments = {**arguments, str(one.get("name")): question.answer}
     return arguments

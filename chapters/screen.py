@@ -2,7 +2,7 @@
 
 A turn is a stream of events (events.py). To show it is to print the right thing for each:
 
-    Waiting(3.2, ["weather"])          Waiting for weather... 3 s     one line, which is written over
+    Waiting(3.2, ["weather"])          Waiting for weather... 3 s     a line that is written over
     ToolCall("toy", "weather", {...})  [Calling weather...]           dimmed
     Text("It is ")                     A: It is                       as it comes
     Question("Which region?")          > _                            and somebody answers
@@ -18,11 +18,11 @@ Try it:
 
 >>> from chapters.events import Text, ToolCall
 >>> screen = Screen()
->>> screen.show([ToolCall("toy", "weather", {"town": "Lima"}), Text("Foggy, "), Text("16 degrees.")])
+>>> screen.show([ToolCall("toy", "weather", {"town": "Lima"}), Text("Foggy, "), Text("16.")])
 <BLANKLINE>
 [Calling weather...]
 <BLANKLINE>
-A: Foggy, 16 degrees.
+A: Foggy, 16.
 """
 
 import contextlib

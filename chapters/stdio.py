@@ -17,7 +17,8 @@ Left out: what a program prints on standard error, but for its last words, in ca
 Try it. This program answers whatever it is asked:
 
 >>> import types
->>> server = types.SimpleNamespace(name="toy", command="python", cwd=".", env={}, url="", headers={},
+>>> server = types.SimpleNamespace(name="toy", command="python", cwd=".", env={}, url="",
+...     headers={},
 ...     args=["-c", "for line in open(0): print('{\"id\": 1, \"result\": {}}', flush=True)"])
 >>> connection = types.SimpleNamespace(server=server, inboxes={1: Inbox()})
 >>> program = Program(connection)

@@ -105,7 +105,8 @@ def must_be_confirmed(annotations: dict, confirm: str) -> bool:
     specification would have us think the worst, but hardly any server says anything."""
     if confirm != "destructive":
         return confirm == "every"
-    return annotations.get("destructiveHint") is True and annotations.get("readOnlyHint") is not True
+    return annotations.get("destructiveHint") is True and \
+        annotations.get("readOnlyHint") is not True
 
 
 def reason_not_to_call(tool: Any, arguments: dict | None, call: dict, allowed: set[str]

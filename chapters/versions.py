@@ -30,8 +30,8 @@ False
 >>> no = Failure("refused", "No.", 400, UNSUPPORTED, {"supported": ["2030-01-01"]})
 >>> is_new("tools/list", no)
 Traceback (most recent call last):
-chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025-11-25, 2025-06-18, \
-2025-03-26, 2024-11-05.
+chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025-11-25, \
+2025-06-18, 2025-03-26, 2024-11-05.
 """
 
 from typing import Any
@@ -76,8 +76,8 @@ def meta(connection: Any, method: str, number: int) -> dict:
 
 
 def checked(result: object, method: str) -> dict:
-    """A result as it should be: an object. A new server says in it whether this is all ("complete"),
-    or whether it has a question first. Raises Failure."""
+    """A result as it should be: an object. A new server says in it whether this is all
+    ("complete"), or whether it has a question first. Raises Failure."""
     may_ask = method in ("tools/call", "prompts/get", "resources/read")
     kinds = ("complete", "input_required") if may_ask else ("complete",)
     if not isinstance(result, dict) or result.get("resultType", "complete") not in kinds:
