@@ -6,8 +6,8 @@ a connection or on a chat, it is handed one.
 
 What everything stands on
 
-    outside               what may we believe of it, and what may we show?
-    events                what does it tell while it happens?
+    outside               what may we believe of what comes from there, and what may we show?
+    events                what does a turn tell while it happens?
     jobs                  how do we wait for several things at the same time?
     inboxes               how do we wait for one answer, when anything may come, or nothing?
 
@@ -17,8 +17,8 @@ Between us and a server
     http_session          what does `requests` do for us, and what do we add to it?
     failures              what does it mean when no answer comes back, and may we ask again?
     stdio                 how do we talk to a server that is a program on this computer?
-    trace                 what does travel between us and the servers?
-    older_servers         what do they have that new ones no longer need?
+    trace                 what travels between us and the servers?
+    older_servers         what do they do over HTTP that new ones don't?
 
 The protocol
 
@@ -31,8 +31,8 @@ The protocol
 
 The model
 
-    tools                 what has to happen to them on their way between a server and a model?
-    model_service         how do we ask it, and what if it says no?
+    tools                 what happens to a tool on its way between a server and a model?
+    model_service         how do we ask a model, and what if its service says no?
     replies               how do the pieces of a model's reply become one message?
 
 The person

@@ -1,4 +1,4 @@
-"""A turn: what does it tell while it happens?
+"""Events: what does a turn tell while it happens?
 
 A question may take a minute. Meanwhile there is something to show: words, calls, progress. The turn
 doesn't print them, because it doesn't know where it runs: in a terminal, in a test, or behind a web

@@ -1,4 +1,4 @@
-"""The model's service: how do we ask it, and what if it says no?
+"""The model's service: how do we ask a model, and what if its service says no?
 
 One POST asks for the next message of a conversation, and the reply comes back in pieces, as
 server-sent events:

@@ -1,4 +1,4 @@
-"""Older servers over HTTP: what do they have that new ones no longer need?
+"""Older servers: what do they do over HTTP that new ones don't?
 
 Before 2026-07-28, a server had a session with each client, and could speak without being asked. So
 there are three more things that one can do besides a POST:

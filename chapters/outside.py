@@ -1,4 +1,4 @@
-r"""What comes from outside: what may we believe of it, and what may we show?
+r"""The outside: what may we believe of what comes from there, and what may we show?
 
 Servers, models and files are written by strangers. What they send may be broken, may be of another
 kind than agreed, or may hold a code that clears your screen. So it comes in through this file, and

@@ -1,4 +1,4 @@
-r"""Tools: what has to happen to them on their way between a server and a model?
+r"""Tools: what happens to a tool on its way between a server and a model?
 
 A name. Models take only some characters in it, at most 64, and a letter first:
 

@@ -1,4 +1,4 @@
-"""--trace: what does travel between us and the servers?
+"""--trace: what travels between us and the servers?
 
 With --trace, or MCP_TRACE=1 in .env, every MCP message is shown on standard error, and the HTTP
 around it:
