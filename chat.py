@@ -37,8 +37,6 @@ from __future__ import annotations  # a type may be named above its definition
 import contextlib
 import itertools
 import json
-import math
-import os
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -89,8 +87,7 @@ FIRST_SECONDS = 10      # for the first answer of a server
 #         {"name": "files",  "command": "npx", "args": ["-y", "some-server"]}
 #     ]}
 #
-# Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env. A
-# mistake in one entry costs that entry only. The other servers still work.
+# Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env.
 
 @dataclass
 class Server:
@@ -110,10 +107,15 @@ class Server:
     tools: list[str] = field(default_factory=list)  # offer only these; none named: all
     confirm: Literal["every", "destructive", "never"] = "destructive"  # ask before a call
 
+    def __post_init__(self) -> None:
+        if self.auth_type == "oauth":
+            import oauth_handler  # only where a server wants it, so that a start is fast
+            oauth_handler.check_settings(self.name, self.url, self.oauth)  # raises Problem
+
 
 def load_servers(path: Path) -> dict[str, Server | Problem]:
-    """Read a configuration file: by name, each server that is enabled, or what is wrong with it.
-    Raises Problem if the file itself can't be used."""
+    """Read a configuration file: by name, each server that is enabled, or what is wrong with its
+    entry; the others still work. Raises Problem if the file itself can't be used."""
     return settings.by_name(settings.entries_in(path), path, Server)
 
 
@@ -163,9 +165,8 @@ class Connection:
 
     def request(self, method: str, params: dict | None = None, job: Job | None = None,
                 seconds: float = 0) -> dict:
-        """Send one request and return its result. `job` is the work that this belongs to; to stop
-        it ends the waiting. `seconds` is how long the server may be silent; 0: as long as its
-        "timeout" says. Raises Failure."""
+        """Send one request and return its result. To stop the `job` ends the waiting. The server
+        may be silent for so many `seconds`; 0: for its "timeout". Raises Failure."""
         job, number, visit = job or Job(), next(self.numbers), self.visit
         if job.cancelled.is_set():
             raise Failure("cancelled", "stopped.")
@@ -293,8 +294,8 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         return headers | header_arguments.about(message, self.connection.offers.mirrored)
 
     def messages_in(self, response: Any, message: dict, place: dict[str, str]) -> Iterator[dict]:
-        """Each message in a response, as it comes. ("yield" hands out one value, and goes on when
-        the loop that takes them wants the next.) Raises the Failure that stands there instead."""
+        """Each message in a response, as it comes. ("yield" hands one out, and goes on when the
+        loop outside wants the next.) Raises the Failure that stands there instead."""
         server = self.connection.server
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
@@ -319,7 +320,6 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
 #
 # Nobody tells us which it is. So we send our first request in the new way. A new server just
 # answers it. If the answer is that of an older server, we shake hands, and send the request again.
-#
 # https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
 def greet_and_request(connection: Connection, method: str, params: dict, job: Job) -> dict:
@@ -338,16 +338,16 @@ def greet_and_request(connection: Connection, method: str, params: dict, job: Jo
     return result or connection.request(method, params, job)
 
 
-def meet(connection: Connection, method: str, params: dict, job: Job,
-         seconds: float = FIRST_SECONDS) -> dict:
+def meet(connection: Connection, method: str, params: dict, job: Job, patient: bool = False
+         ) -> dict:
     """Find out which generation a server is, by a request in the new way. Returns the result of
     ours, if that was it; {}: it has still to be sent. Raises Failure."""
-    # (Not with a call: an older server might do it, and then we would ask a second time.)
+    # (Not by a call: an older server might do it, and then we would ask a second time.)
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
     result, failure = {}, None
     try:
-        result = connection.request(probe, params if probe == method else {}, job,
-                                    min(seconds, connection.server.timeout))
+        seconds = min(connection.server.timeout, 1e9 if patient else FIRST_SECONDS)
+        result = connection.request(probe, params if probe == method else {}, job, seconds)
     except Failure as problem:
         failure = problem
     if not versions.is_new(probe, failure or result):
@@ -356,8 +356,8 @@ def meet(connection: Connection, method: str, params: dict, job: Job,
             return {}
         except Failure as refused:
             connection.version = ""
-            if versions.may_be_slow(failure, refused) and seconds == FIRST_SECONDS:
-                return meet(connection, method, params, job, math.inf)
+            if versions.may_be_slow(failure, refused) and not patient:
+                return meet(connection, method, params, job, patient=True)
             versions.raise_unless_new(failure, refused)
     connection.version = versions.NEWEST
     if probe == "server/discover":
@@ -417,8 +417,7 @@ class Tool:
 
 
 def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
-    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}, ...}, ...]. Raises
-    Failure."""
+    """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}}]. Raises Failure."""
     return connection.offers.fetch("tools", job)  # tools/list, again and again if it has pages
 
 
@@ -449,15 +448,13 @@ def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> T
 # Chat.ask, is what people call an agent.
 #
 # A turn doesn't print. It yields events, and whoever loops over them shows them. Calling such a
-# function runs nothing yet; each round of the loop runs it on to its next "yield". One that waits
-# for another says "x = yield from other()": all that the other yields is passed on to the loop,
-# and x is what it returns in the end. Its type is Generator[what it yields, None, what it returns].
+# function runs nothing yet; each round of the loop runs it on to its next "yield". In "x = yield
+# from other()", all that the other yields is passed on to the loop, and x is what it returns in the
+# end. The type of such a function is Generator[what it yields, None, what it returns].
 
 class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and close() ends it
-    """A conversation with a model that can use the tools of some servers.
-
-    After a failed or an interrupted question it is what it was before.
-    """
+    """A conversation with a model that can use the tools of some servers. After a failed or an
+    interrupted question it is what it was before."""
 
     def __init__(self, llm: LLM, servers: dict[str, Server | Problem], system_prompt: str = "",
                  auth_for: Callable[[Server], Callable] = lambda server: http_session.add_nothing,
@@ -465,18 +462,13 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """`auth_for` gives what adds credentials to a server's requests; by default, nothing does.
         `person` says whether somebody is there to answer what a server may ask."""
         self.llm, self.servers, self.system_prompt = llm, servers, system_prompt
-        self.connections: dict[str, Connection] = {}
         one_person = threading.Lock() if person else None
-        for name, server in servers.items():
-            try:
-                if isinstance(server, Server):
-                    self.connections[name] = Connection(server, auth_for(server), one_person)
-            except Problem as problem:  # its settings for the sign-in are wrong
-                servers[name] = problem
+        self.connections = {name: Connection(server, auth_for(server), one_person)
+                            for name, server in servers.items() if isinstance(server, Server)}
         self.tools: dict[str, Tool] = {}    # by full name: those that the model gets
         self.names: dict[tuple, str] = {}   # by server and tool: the full name
         self.messages: list[dict] = []      # the conversation
-        self.notes: list[dict] = []         # messages that go to the model before the next question
+        self.notes: list[dict] = []         # messages that go before the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
         self.left_out: set[str] = set()     # full names that the model's service refuses
         self.max_chars = settings.number_from_env("MAX_RESULT_CHARS", 50_000)
@@ -485,8 +477,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     @property
     def working(self) -> list[Connection]:
         """The servers that have told us their tools."""
-        return [connection for name, connection in self.connections.items()
-                if isinstance(self.servers[name], Server) and "tools" in connection.offers.known]
+        return [one for one in self.connections.values() if "tools" in one.offers.known]
 
     def meet_servers(self) -> Generator[Event, None, None]:
         """Ask all servers for their tools, at the same time. A server that is down costs only its
@@ -495,7 +486,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             job.about = name
             return list_tools(self.connections[name], job)
 
-        # Each is a job of its own. (Where a server wants somebody to sign in, that is done, too.)
+        # Each is a job of its own. (Where somebody has to sign in first, that is done, too.)
         answers = yield from jobs.with_logins([partial(work, name) for name in self.connections])
         found = dict(zip(self.connections, answers, strict=True))
         for name, server in self.servers.items():  # in the order of the file
@@ -557,7 +548,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         for call in calls:
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
-            # There may be no such tool, or you may not allow the call. Then the model reads why.
+            # (There may be no such tool, or you don't allow the call. Then the model reads why.)
             no = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
             if tool is None or arguments is None or no:
                 works.append(partial(tools.just, no))
@@ -678,8 +669,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
     settings.read_env()
     path = settings.find(config)
     auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
-    with Chat(llm or settings.openai_from_env(), load_servers(path),
-              os.getenv("SYSTEM_PROMPT", ""), auth_for, person) as chat:
+    with Chat(llm or settings.openai_from_env(), load_servers(path), "", auth_for, person) as chat:
         jobs.finish(chat.meet_servers())
         resources.wait_for_all(chat)
         yield chat
@@ -687,8 +677,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
 
 def run(make_llm: Callable[[], LLM] = settings.openai_from_env,
         words: list[str] | None = None) -> None:
-    """Start the program. `words` None: those on the command line. It ends with an exit status, and
-    without a traceback for whatever a person, a server or a model has done."""
+    """Start the program. `words` None: those on the command line. It ends with an exit status."""
     with command_line.in_words(), contextlib.ExitStack() as at_the_end:
         options = command_line.read(words, has_demo=make_llm is settings.openai_from_env)
         screen, person = Screen(bool(options.question), options.trace), sys.stdin.isatty()

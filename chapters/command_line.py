@@ -61,8 +61,7 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     from_input = options.question[-1:] == ["-"] or " ".join(options.question).endswith(" -")
     options.question = " ".join(options.question).strip()
     if not options.demo:
-        read_env()  # SYSTEM_PROMPT and MCP_TRACE may stand in .env
-    options.system_prompt = whole(options.system_prompt or os.getenv("SYSTEM_PROMPT", ""))
+        read_env()
     if options.trace or os.getenv("MCP_TRACE") not in (None, "", "0"):
         options.trace = True
         trace.start()
