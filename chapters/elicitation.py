@@ -106,13 +106,11 @@ def open_page(server: str, params: dict, job: Job) -> dict:
         job, f"{server} asks you to open a page: {forms.quoted(params.get('message'))}\n"
         f"The page is at {host}:\n  {url}{strange}",
         {"y": "open it", "d": "decline", "c": "cancel"})
-    if decision != "y":
-        return {"action": "decline" if decision == "d" else "cancel"}
-    opened = open_browser(url)
-    words = "Your browser shows it." if opened else "Please open it yourself."
-    decision = forms.decide(job, f"{words} When you are done there, go on here.",
-                            {"y": "go on", "c": "cancel"})
-    return {"action": "accept" if decision == "y" else "cancel"}
+    if decision == "y":
+        words = "Your browser shows it." if open_browser(url) else "Please open it yourself."
+        decision = forms.decide(job, f"{words} When you are done there, go on here.",
+                                {"y": "go on", "c": "cancel"})
+    return {"action": "accept"} if decision == "y" else forms.ACTIONS[decision]
 
 
 def safe_host(url: str) -> str:

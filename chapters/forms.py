@@ -36,11 +36,12 @@ from chapters.events import Question
 from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, as_list, finite, is_number, one_line
 
+ACTIONS = {"d": {"action": "decline"}, "c": {"action": "cancel"}}
 MAX_TRIES = 10
 MAX_FIELDS = 50
 
 # What a field may want: how we say it, and whether something is right.
-KINDS: dict[object, tuple[str, str]] = {
+KINDS: dict[str, tuple[str, str]] = {
     "integer": ("a whole number", r"-?\d+"),
     "number": ("a number", r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
     "boolean": ("yes or no", r"(?i:y|yes|true|n|no|false)"),
@@ -61,28 +62,26 @@ def fill_in(server: str, params: dict, job: Job) -> dict:
     fields = {name: as_dict(one) for name, one in as_dict(schema.get("properties")).items()}
     if len(fields) > MAX_FIELDS:
         raise Failure("refused", f"it asks for more than {MAX_FIELDS} things at once.")
-    required = as_list(schema.get("required"))
+    needed = as_list(schema.get("required"))
     content = {name: one["default"] for name, one in fields.items()
                if one.get("default") not in (None, "", [])
-               or name in required and one.get("default") is not None}
+               or name in needed and one.get("default") is not None}
     opening = f"{server} asks: {quoted(params.get('message'))}"
     choices = {"y": "yes", "e": "edit", "d": "decline", "c": "cancel"}
     if not fields:  # it only wants a yes
         del choices["e"]
-    while True:
+    decision = "e"
+    while decision == "e":
         before = f"{opening}\n"
         for name, field in fields.items():
-            if not ask_for(server, name, field, name in required, content, before, job):
+            if not ask_for(server, name, field, name in needed, content, before, job):
                 return {"action": "cancel"}
             before = f"{server}: "  # (a server's words might name another)
         review = [f"Send this to {server}?", *(
             f"  {one_line(name)}: {one_line(shown(content[name]))}"
             for name in fields if name in content)]
         decision = decide(job, "\n".join(review) if fields else opening, choices)
-        if decision == "y":
-            return {"action": "accept", "content": content}
-        if decision != "e":
-            return {"action": "decline" if decision == "d" else "cancel"}
+    return {"action": "accept", "content": content} if decision == "y" else ACTIONS[decision]
 
 
 def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict, before: str,
@@ -136,14 +135,18 @@ def describe(name: str, schema: dict) -> str:
     choices = [value if value == title else f"{value} = {title}"
                for value, title in choices_in(schema).items()]
     words = ["several, with commas between them"] if schema.get("type") == "array" else []
-    words += [KINDS[key][0] for key in (schema.get("type"), schema.get("format"))
-              if isinstance(key, str) and key in KINDS]
+    words += [KINDS[key][0] for key in kinds_in(schema)]
     words += [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
     about = f": {schema['description']}" if schema.get("description") else ""
     limits = "; ".join(filter(None, [", ".join(choices), ", ".join(words)]))
     text = f"{schema.get('title') or name}{about}"[:1000]
-    text += f" ({limits})"[:2000] if limits else ""
-    return " ".join(text.split())
+    return " ".join(f"{text} ({limits[:2000]})".split()) if limits else " ".join(text.split())
+
+
+def kinds_in(schema: dict) -> list[str]:
+    """Which of KINDS a field must be: at most one for its type, and one for its format."""
+    return [key for key in (schema.get("type"), schema.get("format"))
+            if isinstance(key, str) and key in KINDS]
 
 
 def shown(value: object) -> str:
@@ -161,15 +164,14 @@ def shown(value: object) -> str:
 def value_of(schema: dict, typed: str) -> Any:
     """What somebody has typed, as the value that the field wants. Raises ValueError, in words."""
     kind, choices = schema.get("type"), choices_in(schema)
-    for key in (kind, schema.get("format")):
-        if isinstance(key, str) and key in KINDS and not re.fullmatch(KINDS[key][1], typed):
+    for key in kinds_in(schema):
+        if not re.fullmatch(KINDS[key][1], typed):
             raise ValueError(f"It must be {KINDS[key][0]}.")
-    values = in_list(typed) if kind == "array" else [typed]
-    if choices:
-        values = [chosen(one, choices) for one in values]
-    value: Any = values if kind == "array" else values[0]
     if kind == "boolean":
         return typed[0].lower() in "yt"
+    values = in_list(typed) if kind == "array" else [typed]
+    values = [chosen(one, choices) for one in values] if choices else values
+    value: Any = values if kind == "array" else values[0]
     if kind in ("integer", "number"):
         try:
             value = finite(typed) if re.search("[.eE]", typed) else int(typed)

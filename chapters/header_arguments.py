@@ -67,10 +67,8 @@ def mirrored_headers(mirrored: Mirrored, arguments: object) -> dict[str, str]:
         value: Any = arguments
         for name in path:
             value = as_dict(value).get(name)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, (bool, int, str)):
-            text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, (bool, int, str)) or isinstance(value, float) and value.is_integer():
+            text = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
             headers["Mcp-Param-" + header] = header_value(text)
     return headers
 

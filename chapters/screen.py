@@ -32,17 +32,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from chapters.events import (
-    Event,
-    Found,
-    Note,
-    Progress,
-    Question,
-    Text,
-    ToolCall,
-    ToolResult,
-    Waiting,
-)
+from chapters.events import *
 from chapters.outside import briefly, clean, one_line
 
 

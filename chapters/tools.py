@@ -41,6 +41,7 @@ Try it:
 """
 
 import base64
+import contextlib
 import functools
 import itertools
 import json
@@ -88,10 +89,9 @@ def chosen(each: list[list[Any]], left_out: set[str], most: int) -> dict[str, An
 def notes(connections: list[Any], most: int) -> Iterator[Note]:
     """What a person should know about the tools that these servers have, or haven't."""
     found = [{tool["name"] for tool in one.offers.known["tools"]} for one in connections]
-    for connection, names in zip(connections, found, strict=True):
-        for missing in set(connection.server.tools) - names:
-            yield Note(f'{connection.server.name} has no tool called "{missing}" (see its setting '
-                       '"tools").')
+    for server, names in zip((one.server for one in connections), found, strict=True):
+        for missing in set(server.tools) - names:
+            yield Note(f'{server.name} has no tool called "{missing}" (see its setting "tools").')
     if sum(map(len, found)) > most:
         yield Note(f"There are more tools than a model takes: it gets {most} of them. "
                    'Choose with the setting "tools" of a server.')
@@ -143,12 +143,10 @@ def just(text: str, job: object) -> str:
 
 def for_reading(arguments: dict) -> str:
     """The arguments of a call, as somebody should see them before a yes."""
-    lines = []
-    for key, value in arguments.items():
-        text = f"  {json.dumps({key: value}, ensure_ascii=False)[1:-1]}"
-        lines.append(text if len(text) < 1000 else f"{text[:900]}... {len(text) - 900} more")
-    if len(lines) > 100:
-        lines[100:] = [f"  ... and {len(lines) - 100} more arguments"]
+    lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
+    lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
+             for one in lines]
+    lines[100:] = [f"  ... and {len(lines) - 100} more arguments"] if len(lines) > 100 else []
     hidden = {code: f"\\u{code:04x}" for code in UNSEEN}
     return "\n".join(["{", *lines, "}"]).translate(hidden)
 
@@ -182,11 +180,10 @@ class Files:
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
         for number in itertools.count(1):
             path = os.path.join(self.folder.path, f"{self.name}-{number}{ending or '.bin'}")
-            if not os.path.exists(path):
+            with contextlib.suppress(FileExistsError), open(path, "xb") as file:
+                file.write(content)
+                self.paths.append(path)
                 break
-        with open(path, "xb") as file:
-            file.write(content)
-        self.paths.append(path)
         return path
 
 
