@@ -18,18 +18,19 @@ message. Then read it, from top to bottom. It is in the order in which things ha
     Part 6   One turn           the model asks, we call, until it has an answer
     Part 7   The terminal       what you see and type, and this map again, in code
 
-A few words mean the same everywhere:
+A few words:
 
     server      one entry of mcp_servers.json       e.g. "dexcom"
     tool        a function that a server offers     e.g. "readings"
     full name   what the model calls that tool      e.g. "dexcom__readings"
-    message     one JSON object of MCP's            e.g. {"jsonrpc": "2.0", "id": 7, ...}
+    message     one JSON object: of MCP's, or (in Part 6) of the conversation with the model
     turn        your question and all that follows, until the model's last word
     event       one thing worth showing meanwhile   e.g. Text("You had ")
-    job         work in a thread of its own, beside others; it can be stopped
+    thread      a function that runs beside the rest; a lock lets only one of them pass at a time
+    job         work in a thread of its own; it can be stopped
 
 Real networks, models and people need more than this. It is in chapters/, one idea per file. To
-understand this file you need none of them: where one is used, a few words say what it does.
+understand this file you need none of them: the imports say what each is for.
 """
 
 from __future__ import annotations  # a type may be named above its definition
@@ -65,16 +66,15 @@ from chapters import (
     tools,  # names, confirmations, pictures
     versions,  # new servers and older ones
 )
-from chapters.events import *  # Text, ToolCall, Note, Question and the other events of a turn
+from chapters.events import *  # Event: any of Text, ToolCall, ToolResult, Note, Found, Question ...
 from chapters.inboxes import Inbox
 from chapters.jobs import Job
-from chapters.outside import Failure, Problem, as_dict, as_list
+from chapters.outside import Failure, Problem, as_dict, as_list  # a Failure is a Problem, too
 from chapters.screen import Screen
 from chapters.settings import LLM
 
 MAX_ROUNDS = 20         # of tool calls in one turn
 MAX_TOOLS = 128         # OpenAI takes no more
-FIRST_SECONDS = 10      # for the first answer of a server
 
 
 # ── Part 1: Settings ─────────────────────────────────────────────────────────────────────
@@ -89,10 +89,9 @@ FIRST_SECONDS = 10      # for the first answer of a server
 #
 # Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env.
 
-@dataclass
+@dataclass  # writes __init__() from these lines; that calls __post_init__() at its end
 class Server:
     """One entry of mcp_servers.json. The names are those in the file."""
-
     name: str          # short; it becomes the prefix of the tools' names
     url: str = ""      # a server on the network, or ...
     headers: dict[str, str] = field(default_factory=dict)
@@ -128,7 +127,8 @@ def load_servers(path: Path) -> dict[str, Server | Problem]:
 #     or its error     {"jsonrpc": "2.0", "id": 7, "error": {"code": -32601, "message": "..."}}
 #     a notification   {"jsonrpc": "2.0", "method": "notifications/progress", "params": {...}}
 #
-# The id ties an answer to its request. A notification has none: nobody answers it.
+# The id ties an answer to its request. A notification has none: nobody answers it. The most
+# important request is {"method": "tools/call", "params": {"name": "readings", "arguments": {...}}}.
 #
 # An answer may take its time, and other messages may come before it. So a thread does the reading,
 # and puts what comes into an inbox, where the one who asked takes it out:
@@ -148,9 +148,10 @@ class Connection:
         server's question; None: nobody is there."""
         self.server = server
         self.version = ""   # of MCP, as soon as Part 4 knows it
-        self.ready = False  # whether the server expects our requests, and
-        self.visit = 0      # how many handshakes that took
-        self.greeting = threading.Lock()  # so that one thread does that, and the others wait
+        self.patience = 10.0  # seconds to wait for the first answer of all
+        self.ready = False  # whether the handshake is done, where one is needed
+        self.visit = 0      # the number of handshakes so far
+        self.greeting = threading.Lock()  # one thread shakes hands, the others wait
         self.person = person or threading.Lock()
         self.capabilities = elicitation.CAPABILITIES if person else {}  # what we can do for it
         self.numbers = itertools.count(1)           # a new id for each request
@@ -165,14 +166,17 @@ class Connection:
 
     def request(self, method: str, params: dict | None = None, job: Job | None = None,
                 seconds: float = 0) -> dict:
-        """Send one request and return its result. To stop the `job` ends the waiting. The server
+        """Send one request and return its result. Stopping the `job` ends the waiting. The server
         may be silent for so many `seconds`; 0: for its "timeout". Raises Failure."""
         job, number, visit = job or Job(), next(self.numbers), self.visit
         if job.cancelled.is_set():
             raise Failure("cancelled", "stopped.")
+        meta = versions.meta(self, method, number)  # a new server hears each time who we are
         message = {"jsonrpc": "2.0", "id": number, "method": method,
-                   "params": {**(params or {}), **versions.meta(self, method, number)}}
-        with inboxes.exchange(self, message, job) as inbox:
+                   "params": {**(params or {}), **meta}}
+        with inboxes.waiting(self, message, job) as inbox:
+            self.transport.send(message, inbox)
+            # (The clock stands still while a person answers a question, and holds that lock.)
             for incoming in inbox.each(job, seconds or self.server.timeout, self.person.locked):
                 if "error" in incoming:
                     raise inboxes.refusal(incoming["error"], self.server)
@@ -193,7 +197,7 @@ class Connection:
     def ask(self, method: str, params: dict | None = None, job: Job | None = None) -> dict:
         """A request and its result, with all that may belong to it. Raises Failure."""
         job, answers = job or Job(), dict[str, Any]()
-        for number in range(elicitation.MAX_QUESTIONS):
+        for number in range(elicitation.MAX_QUESTIONS + 1):
             once = partial(greet_and_request, self, method, {**(params or {}), **answers}, job)
             # What has failed is tried a second time, where that certainly does no harm.
             result = failures.at_most_twice(once, self, method, job)
@@ -205,9 +209,8 @@ class Connection:
 
     def forget(self, visit: int) -> None:
         """The server has forgotten this visit, so the next request shakes hands again."""
-        with self.greeting:
-            if self.visit == visit:  # several calls may hear of it at the same time
-                self.ready = False
+        with self.greeting:  # (several calls may hear of it at the same time)
+            self.ready = self.ready and self.visit != visit
 
     def close(self) -> None:
         self.offers.job.cancelled.set()
@@ -254,16 +257,16 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
             # (An older server may break off its answer, and let us fetch the rest.)
             if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
-        except Exception as error:  # whoever waits raises it again, in words
+        except Exception as error:  # the one who waits for the answer will raise it, in words
             inbox.put(failures.in_words(error, self.connection.server))
 
     def exchange(self, verb: str, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
         """One HTTP request, and the messages in its response. Returns whether the answer to
         `message` was among them. Raises what goes wrong."""
-        body = json.dumps(message) if verb == "POST" else None
         headers = self.headers_for(message) | older_servers.headers_for(verb, place)
-        with http_session.send(self.session, verb, self.url, inbox, data=body, headers=headers,
-                               auth=self.auth) as response:
+        with http_session.send(
+                self.session, verb, self.url, inbox, headers=headers, auth=self.auth,
+                data=json.dumps(message) if verb == "POST" else None) as response:
             if response.history and verb == "POST":
                 self.url = response.url  # it has moved, on the same host
             for incoming in self.messages_in(response, message, place):
@@ -295,7 +298,7 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
 
     def messages_in(self, response: Any, message: dict, place: dict[str, str]) -> Iterator[dict]:
         """Each message in a response, as it comes. ("yield" hands one out, and goes on when the
-        loop outside wants the next.) Raises the Failure that stands there instead."""
+        loop outside wants the next.) Raises Failure if the response is an error."""
         server = self.connection.server
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
@@ -338,15 +341,15 @@ def greet_and_request(connection: Connection, method: str, params: dict, job: Jo
     return result or connection.request(method, params, job)
 
 
-def meet(connection: Connection, method: str, params: dict, job: Job, patient: bool = False
-         ) -> dict:
-    """Find out which generation a server is, by a request in the new way. Returns the result of
-    ours, if that was it; {}: it has still to be sent. Raises Failure."""
-    # (Not by a call: an older server might do it, and then we would ask a second time.)
+def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
+    """Send a first request in the new way, and see by the answer which generation the server is.
+    Returns its result, if it was the request that we want; else {}, and that has still to be sent.
+    Raises Failure."""
+    # (Never tools/call: an older server might run the tool, and we would have it run twice.)
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
     result, failure = {}, None
     try:
-        seconds = min(connection.server.timeout, 1e9 if patient else FIRST_SECONDS)
+        seconds = min(connection.patience, connection.server.timeout)
         result = connection.request(probe, params if probe == method else {}, job, seconds)
     except Failure as problem:
         failure = problem
@@ -355,10 +358,8 @@ def meet(connection: Connection, method: str, params: dict, job: Job, patient: b
             shake_hands(connection, job)
             return {}
         except Failure as refused:
-            connection.version = ""
-            if versions.may_be_slow(failure, refused) and not patient:
-                return meet(connection, method, params, job, patient=True)
-            versions.raise_unless_new(failure, refused)
+            connection.version, connection.patience = "", connection.server.timeout
+            versions.raise_unless_new(failure, refused)  # in which case it has told us so
     connection.version = versions.NEWEST
     if probe == "server/discover":
         connection.offers.learn(result)
@@ -402,7 +403,6 @@ def shake_hands(connection: Connection, job: Job) -> None:
 @dataclass
 class Tool:
     """One function of one server."""
-
     full_name: str
     name: str
     connection: Connection
@@ -453,8 +453,8 @@ def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> T
 # end. The type of such a function is Generator[what it yields, None, what it returns].
 
 class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and close() ends it
-    """A conversation with a model that can use the tools of some servers. After a failed or an
-    interrupted question it is what it was before."""
+    """A conversation with a model that can use the tools of some servers. A question that fails, or
+    is interrupted, leaves no trace in it."""
 
     def __init__(self, llm: LLM, servers: dict[str, Server | Problem], system_prompt: str = "",
                  auth_for: Callable[[Server], Callable] = lambda server: http_session.add_nothing,
@@ -490,7 +490,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         answers = yield from jobs.with_logins([partial(work, name) for name in self.connections])
         found = dict(zip(self.connections, answers, strict=True))
         for name, server in self.servers.items():  # in the order of the file
-            answer = found.get(name, server)
+            answer = found.get(name, server)  # an entry with a mistake is a Problem already
             if isinstance(answer, Problem):
                 self.servers[name] = Problem(str(answer))
                 yield Found(name, problem=str(answer))
@@ -505,8 +505,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Which tools the model gets: of those that are known now, at most MAX_TOOLS."""
         each = []
         for connection in self.working:
-            known = connection.offers.known["tools"][:MAX_TOOLS]
-            known = known + resources.as_tool(connection)  # one more, to read its texts with
+            # as_tool() is one more: with that, the model reads the server's resources.
+            known = connection.offers.known["tools"][:MAX_TOOLS] + resources.as_tool(connection)
             each.append([make_tool(connection, one, self.names) for one in known])
         self.tools = tools.chosen(each, self.left_out, MAX_TOOLS)
 
@@ -518,8 +518,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         for _ in range(MAX_ROUNDS):
             # (Where the service says that it is too much, or refuses a tool, we do without that.)
             reply = yield from model_service.mended(self.reply, messages, self.left_out)
-            if not {"content", "tool_calls"} & set(reply):
-                return  # it is empty, and the service would refuse it in the next conversation
+            if "content" not in reply and "tool_calls" not in reply:
+                return  # an empty message would be refused, each time that we send it again
             messages.append(reply)
             if "tool_calls" not in reply:
                 break
@@ -568,8 +568,11 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.about = tool.name
         files: list[str] = []
+        params: dict = {"name": tool.name, "arguments": arguments}
+        if tool.method == "resources/read":  # the one tool that is ours
+            params = {"uri": str(arguments.get("uri", ""))}
         try:
-            result = tool.connection.ask(tool.method, resources.params(tool, arguments), job)
+            result = tool.connection.ask(tool.method, params, job)
             text, files = self.as_text(result, tool.name)
             failed = result.get("isError") is True
         except Failure as failure:
@@ -589,9 +592,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
              "structuredContent": {"temperature": 22.5}}
         """
         files = tools.Files(self.folder, name)
-        # ("content" is a tool's word for it, "contents" a resource's.)
-        blocks = map(as_dict, as_list(result.get("content", result.get("contents"))))
-        text = "\n".join(tools.as_text(block, files) for block in blocks)
+        blocks = as_list(result.get("content", result.get("contents")))  # of a tool, of a resource
+        text = "\n".join(tools.as_text(as_dict(block), files) for block in blocks)
         return tools.with_data(text, result), files.paths
 
     def close(self) -> None:
@@ -685,14 +687,12 @@ def run(make_llm: Callable[[], LLM] = settings.openai_from_env,
         auth_for = partial(command_line.credentials, config=config, person=person, say=screen.say)
         if options.demo:
             import demo
-            entries, url = at_the_end.enter_context(demo.start())
-            screen.say(demo.WELCOME)
+            entries, url = at_the_end.enter_context(demo.start(screen.say))
             servers = settings.by_name(entries, Path(demo.__file__), Server)
             chat = Chat(LLM("pretend-model", "no-key-needed", url), servers, person=person)
         elif options.signs:  # --login, --logout, --logins
-            command_line.sign_in_or_out(options, config, screen, load_servers, partial(
-                Chat, LLM("", ""), auth_for=auth_for))
-            return
+            make_chat = partial(Chat, LLM("", ""), auth_for=auth_for)
+            return command_line.sign_in_or_out(options, config, screen, load_servers, make_chat)
         else:
             servers = load_servers(config) if options.config or config.exists() else {}
             chat = Chat(make_llm(), servers, options.system_prompt, auth_for, person)

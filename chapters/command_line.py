@@ -104,24 +104,28 @@ def in_words() -> Iterator[None]:
         sys.exit(1)
 
 
-# ── Signing in ──────────────────────────────────────────────────────────
+# ── Signing in ───────────────────────────────────────────────────────────────────────────
 
 def credentials(server: Any, config: Path, person: bool, say: Callable) -> Callable:
     """What adds credentials to the requests to a Server. With no `person` there, nobody can sign
     in; but where somebody has done so before, that is remembered beside the configuration."""
     if server.auth_type != "oauth":
         return add_nothing
+    oauth, store = sign_in_story(config, say)
+    return oauth.OAuth(server.name, server.url, server.oauth, store, person=person, say=say)
+
+
+def sign_in_story(config: Path, say: Callable) -> tuple[Any, Any]:
+    """oauth_handler.py, and the file of tokens of this configuration."""
     import oauth_handler  # it takes a while to load, and hardly any server needs it
-    store = oauth_handler.token_store(config, say)
-    return oauth_handler.OAuth(server.name, server.url, server.oauth, store, person=person, say=say)
+    return oauth_handler, oauth_handler.token_store(config, say)
 
 
 def sign_in_or_out(options: argparse.Namespace, config: Path, screen: Any, load_servers: Callable,
                    make_chat: Callable) -> None:
     """For those who want to sign in beforehand, or to start over. The two functions are chat.py's:
     to sign in is to meet one server. Raises Problem."""
-    import oauth_handler
-    store = oauth_handler.token_store(config, screen.say)
+    _, store = sign_in_story(config, screen.say)
     if options.login:
         servers = only(options.login, load_servers(config))
         with make_chat(servers=servers) as chat:

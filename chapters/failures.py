@@ -21,6 +21,7 @@ server has certainly not done it; and everything is repeated only once.
     you have to open a page first (-32042)   yes      yes      ask you to
     no answer, or none that makes sense      yes      no       wait a second
     5xx, it has a problem of its own         yes      no       wait as long as it says
+    its first answer needs long (slow)       yes      yes      nothing: this time we wait longer
 
     * unless its error carries our request's id: then it has looked at it
 
@@ -73,7 +74,8 @@ NETWORK_IN_WORDS: dict[Any, str] = {
     urllib3.exceptions.NameResolutionError: "there is no {host}, or this computer is offline.",
     (urllib3.exceptions.NewConnectionError, requests.exceptions.ConnectTimeout):
         "nobody answers at {host}. Is the server running?",
-    requests.exceptions.InvalidURL: "{host} can't be an address. Check its \"url\".",
+    (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
+        "{host} can't be an address. Check its \"url\".",
     requests.exceptions.InvalidHeader: "its \"headers\" have a line end in them.",
     requests.exceptions.TooManyRedirects: "it has moved, and sends us in circles.\nCheck its "
                                           "\"url\".",
@@ -162,6 +164,8 @@ def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: J
 def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:
     """Whether to send a request again; if so, what has to come before has been done. `connection`
     is chat.py's Connection."""
+    if failure.kind == "slow":
+        return True
     if failure.kind == "session":
         connection.forget(failure.visit)
         return not failure.code or method != "tools/call"

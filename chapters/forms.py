@@ -187,7 +187,7 @@ def value_of(schema: dict, typed: str) -> Any:
 
 def in_list(typed: str) -> list[str]:
     """Several values, with commas between them. What has a comma in it stands in quotes."""
-    found = re.findall(r'"((?:[^"\\]|\\.)*)"|([^,]+)', typed)
+    found = re.findall(r'\s*"((?:[^"\\]|\\.)*)"\s*(?=,|$)|([^,]+)', typed)
     values = [re.sub(r"\\(.)", r"\1", quoted) or bare.strip() for quoted, bare in found]
     return [value for value in values if value]
 

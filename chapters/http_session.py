@@ -134,6 +134,8 @@ def send(session: Session, verb: str, url: str, inbox: Inbox, seconds: float | N
     try:
         with session.request(verb, url, stream=True, timeout=(seconds or CONNECT_SECONDS, seconds),
                              **more) as response:
+            if verb == "GET":  # its connection ends with it: some serve one after the other
+                response.raw.release_conn = lambda: None  # type: ignore[method-assign]
             inbox.opened.set()
             yield response
     finally:
@@ -166,7 +168,9 @@ def read_rest(response: requests.Response, inbox: Inbox) -> None:
     """Only after the end of a response can its connection serve the next request. Most servers
     have no more to say once they have answered; for the others we don't wait."""
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, AttributeError):
-        inbox.socket.settimeout(0.2)
-        for _ in range(5):
-            if not response.raw.read1(65536):
-                return
+        if not response.raw.closed:  # else its connection may serve somebody else by now
+            inbox.socket.settimeout(0.2)
+            for _ in range(5):
+                if not response.raw.read1(65536):
+                    break
+    inbox.socket = None  # so that whoever gets the answer, and closes the inbox, leaves it alone

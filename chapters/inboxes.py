@@ -114,13 +114,12 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def exchange(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
-    """Send a request on a connection (chat.py's Connection); give the inbox for what comes back.
-    If the block gives up waiting, the server is told."""
+def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
+    """The inbox for what comes back of a request on a connection (chat.py's Connection), as long as
+    the block waits for it. If the block gives up, the server is told."""
     inbox, visit = Inbox(job), connection.visit
     connection.inboxes[message["id"]] = inbox
     try:
-        connection.transport.send(message, inbox)
         yield inbox
     except Failure as failure:
         failure.visit = visit

@@ -73,10 +73,13 @@ class WithSession:
 
     session: Any     # the HTTP session: connections and cookies
     session_id = ""  # the server may give one out: its name for our visit
+    closed = False   # by another thread, perhaps while we shake hands
     listener: Inbox | None = None  # for what it says unasked; `opened` when we can hear it
 
     def listen(self) -> None:
         """Hear what the server says unasked, in the background. Many have no such stream."""
+        if self.closed:
+            return
         if self.listener:
             self.listener.close()  # of an earlier session
         self.listener = inbox = Inbox()
@@ -98,6 +101,7 @@ class WithSession:
         return False
 
     def close(self) -> None:
+        self.closed = True
         if self.listener:
             self.listener.close()
         if self.session_id:

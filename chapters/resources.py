@@ -55,13 +55,6 @@ def as_tool(connection: Any) -> list[dict]:
              "description": description(known(connection)), "annotations": {"readOnlyHint": True}}]
 
 
-def params(tool: Any, arguments: dict) -> dict:
-    """The params of the request that a tool (chat.py's) stands for, with these arguments."""
-    if tool.method == "resources/read":
-        return {"uri": str(arguments.get("uri", ""))}
-    return {"name": tool.name, "arguments": arguments}
-
-
 def description(found: list[dict]) -> str:
     """What the model is told of our tool read_resource, with the first of the addresses."""
     known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"

@@ -91,7 +91,7 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
 def check(entry: dict, kind: type, folder: Path) -> Any:
     """Make a Server (`kind`) of one entry; `folder` is where the file is. Raises Problem."""
     hints = get_type_hints(kind)
-    if not str(entry.get("name") or "").strip():
+    if not (isinstance(entry.get("name"), str) and entry["name"].strip()):
         raise Problem('needs a "name".')
     for key, value in entry.items():
         if key not in hints:

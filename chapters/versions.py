@@ -111,17 +111,15 @@ def agreed(result: dict) -> str:
     return version
 
 
-def may_be_slow(first: Failure | None, refused: Failure) -> bool:
-    """Whether it may be a new server that just needs long for its first answer (a cold start): it
-    was silent at first, and doesn't know the handshake, which it has `refused`."""
-    return first is not None and first.kind == "timeout" and not offered_in(refused) and (
-        refused.status in (400, 404, 405) or
-        refused.code in (METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST))
-
-
 def raise_unless_new(first: Failure | None, refused: Failure) -> None:
     """A server has `refused` the handshake. Unless it thereby says that it is a new one, raise what
     tells more: that, or its failure at our `first` request."""
-    if NEWEST not in offered_in(refused):
-        http_says_little = refused.kind == "status" and refused.status not in (401, 403)
-        raise first if first and http_says_little else refused
+    if NEWEST in offered_in(refused):
+        return
+    knows_no_handshake = refused.status in (400, 404, 405) or refused.code in (
+        METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST)
+    if first and first.kind == "timeout" and knows_no_handshake:
+        # It may be a new server that just needs long for its first answer (a cold start).
+        raise Failure("slow", str(first))
+    http_says_little = refused.kind == "status" and refused.status not in (401, 403)
+    raise first if first and http_says_little else refused

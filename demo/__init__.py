@@ -8,7 +8,7 @@ Both run on this computer only, so the demo needs no key, no account and no netw
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 WELCOME = """\
@@ -25,9 +25,9 @@ Start it with --demo --trace to see every message.
 
 
 @contextlib.contextmanager
-def start() -> Iterator[tuple[list[dict], str]]:
-    """Start the model and the HTTP server; yield the servers, as they would stand in
-    mcp_servers.json, and the model's address. Both end with the "with" block.
+def start(say: Callable[[str], object]) -> Iterator[tuple[list[dict], str]]:
+    """Start the model and the HTTP server; say what this is; yield the servers, as they would stand
+    in mcp_servers.json, and the model's address. Both end with the "with" block.
     The stdio server isn't started here: whoever connects to it starts it.
     """
     # Only the demo needs these two, so only the demo waits for them to load.
@@ -40,6 +40,7 @@ def start() -> Iterator[tuple[list[dict], str]]:
         del os.environ[name]
     os.environ["NO_PROXY"] = "*"
 
+    say(WELCOME)
     toy_server = Path(__file__).resolve().with_name("toy_server.py")
     with serve_model() as base_url, serve_http() as url:
         yield [{"name": "toy-http", "url": url},
