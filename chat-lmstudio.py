@@ -1,50 +1,43 @@
 """Simple MCP Chat with a model on your own computer, in LM Studio.
 
 LM Studio speaks OpenAI's language at an address of its own. So everything in chat.py works
-unchanged, and this file only says what is different: where the model lives, what it is
-called, and what we print about it.
+unchanged, and this file only says what is different: where the model lives, what it is called, and
+what we print about it.
 """
 
 import os
 
 import requests
 
-from chat import LLM, Problem, as_dict, as_list, loads, run, without_secrets
+from chapters.outside import as_dict, as_list, loads, without_secrets
+from chat import LLM, Problem, run
 
 
 def lm_studio_from_env() -> LLM:
     """The model that .env names, or the one that LM Studio has. Raises Problem."""
     url = os.getenv("LMSTUDIO_BASE_URL") or "http://localhost:1234/v1"
-    shown = without_secrets(url)
     if "://" not in url:
         raise Problem("LMSTUDIO_BASE_URL must be a whole address, like http://localhost:1234/v1.")
-    unreachable = (f"Could not connect to LM Studio at {shown}.\n"
-                   "Open LM Studio, load a model, and start its server (Developer, Start Server).")
-    try:
-        # LM Studio lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
+    llm = LLM("", "lm-studio", url, "LM Studio MCP Chat", setting="LMSTUDIO_MODEL", connected=(
+        f"Connected to LM Studio at {without_secrets(url)}\n"
+        "Connected to {servers} MCP server(s) with {tools} total tools\n\n"
+        "Note: Make sure you have a model loaded in LM Studio!\n"
+        "For best results, use a model that supports function calling."), unreachable=(
+        f"Could not connect to LM Studio at {without_secrets(url)}.\n"
+        "Open LM Studio, load a model, and start its server (Developer, Start Server)."))
+    try:  # it lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
         with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True) as response:
             body = b""
             for piece in response.iter_content(65536):
-                body += piece
-                if len(body) > 2**20:
+                if len(body := body + piece) > 2**20:  # that is no list of models
                     break
             listed = as_dict(loads(body))
     except requests.RequestException:
-        raise Problem(unreachable) from None
+        raise Problem(llm.unreachable) from None
     except ValueError:
         listed = {}  # it's there, and that is all we need to know
-    return LLM(
-        model=os.getenv("LMSTUDIO_MODEL") or only_model(listed),
-        # LM Studio asks for no key, but the openai package won't start without one.
-        api_key="lm-studio",
-        base_url=url,
-        title="LM Studio MCP Chat",
-        connected=f"Connected to LM Studio at {shown}\n"
-                  "Connected to {servers} MCP server(s) with {tools} total tools\n\n"
-                  "Note: Make sure you have a model loaded in LM Studio!\n"
-                  "For best results, use a model that supports function calling.",
-        unreachable=unreachable,
-        setting="LMSTUDIO_MODEL")
+    llm.model = os.getenv("LMSTUDIO_MODEL") or only_model(listed)
+    return llm
 
 
 def only_model(listed: dict) -> str:

@@ -343,8 +343,7 @@ def greet_and_request(connection: Connection, method: str, params: dict, job: Jo
 
 def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
     """Send a first request in the new way, and see by the answer which generation the server is.
-    Returns its result, if it was the request that we want; else {}, and that has still to be sent.
-    Raises Failure."""
+    Returns its result if it was our request; else {}, and that is still to be sent."""
     # (Never tools/call: an older server might run the tool, and we would have it run twice.)
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
     result, failure = {}, None
@@ -421,16 +420,17 @@ def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
     return connection.offers.fetch("tools", job)  # tools/list, again and again if it has pages
 
 
-def make_tool(connection: Connection, found: dict, names: dict[tuple, str]) -> Tool:
+def make_tool(connection: Connection, found: dict, names: dict[tuple, str],
+              method: str = "tools/call") -> Tool:
     """From the server's envelope to ours. A tool keeps its full name for as long as the program
-    runs, because the conversation uses it: `names` has those given so far, by server and tool."""
+    runs, because the conversation uses it: `names` has those that were given so far."""
     server, name, schema = connection.server.name, found["name"], as_dict(found.get("inputSchema"))
-    if (server, name) not in names:
-        names[server, name] = tools.full_name(server, name, names.values())
+    if (server, name, method) not in names:
+        names[server, name, method] = tools.full_name(server, name, names.values())
     # The schema stays as it is, but for two words that OpenAI insists on.
-    return Tool(names[server, name], name, connection, tools.description(server, found),
+    return Tool(names[server, name, method], name, connection, tools.description(server, found),
                 {**schema, "type": "object", "properties": as_dict(schema.get("properties"))},
-                as_dict(found.get("annotations")), found.get("method", "tools/call"))
+                as_dict(found.get("annotations")), method)
 
 
 # ── Part 6: One turn of the chat ─────────────────────────────────────────────────────────
@@ -459,14 +459,14 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def __init__(self, llm: LLM, servers: dict[str, Server | Problem], system_prompt: str = "",
                  auth_for: Callable[[Server], Callable] = lambda server: http_session.add_nothing,
                  person: bool = False):
-        """`auth_for` gives what adds credentials to a server's requests; by default, nothing does.
-        `person` says whether somebody is there to answer what a server may ask."""
+        """`auth_for(server)` is what adds credentials to its requests; by default, nothing does.
+        `person`: whether somebody is there to answer what a server may ask."""
         self.llm, self.servers, self.system_prompt = llm, servers, system_prompt
         one_person = threading.Lock() if person else None
         self.connections = {name: Connection(server, auth_for(server), one_person)
                             for name, server in servers.items() if isinstance(server, Server)}
         self.tools: dict[str, Tool] = {}    # by full name: those that the model gets
-        self.names: dict[tuple, str] = {}   # by server and tool: the full name
+        self.names: dict[tuple, str] = {}   # all full names so far, see make_tool()
         self.messages: list[dict] = []      # the conversation
         self.notes: list[dict] = []         # messages that go before the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
@@ -486,7 +486,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             job.about = name
             return list_tools(self.connections[name], job)
 
-        # Each is a job of its own. (Where somebody has to sign in first, that is done, too.)
+        # Each is a job of its own. (Where somebody has to sign in first, that is done.)
         answers = yield from jobs.with_logins([partial(work, name) for name in self.connections])
         found = dict(zip(self.connections, answers, strict=True))
         for name, server in self.servers.items():  # in the order of the file
@@ -505,9 +505,10 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Which tools the model gets: of those that are known now, at most MAX_TOOLS."""
         each = []
         for connection in self.working:
-            # as_tool() is one more: with that, the model reads the server's resources.
-            known = connection.offers.known["tools"][:MAX_TOOLS] + resources.as_tool(connection)
-            each.append([make_tool(connection, one, self.names) for one in known])
+            known = connection.offers.known["tools"][:MAX_TOOLS]
+            reading = resources.as_tool(connection)  # one more, with which it reads resources
+            each.append([make_tool(connection, one, self.names) for one in known] + [
+                make_tool(connection, one, self.names, "resources/read") for one in reading])
         self.tools = tools.chosen(each, self.left_out, MAX_TOOLS)
 
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
@@ -548,9 +549,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         for call in calls:
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
-            # (There may be no such tool, or you don't allow the call. Then the model reads why.)
             no = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
-            if tool is None or arguments is None or no:
+            if tool is None or arguments is None or no:  # no such tool, or you don't allow the call
                 works.append(partial(tools.just, no))
             else:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
@@ -630,9 +630,8 @@ def stream_reply(llm: LLM, messages: list[dict], offered: list[dict], job: Job) 
 
 def talk(chat: Chat, screen: Screen) -> None:
     """Questions and answers, until you have had enough."""
-    while True:
-        line = screen.read_line()
-        if line is None or line.lower() in ("quit", "exit", "/quit", "/exit"):  # None: Ctrl-D
+    while (line := screen.read_line()) is not None:  # None: Ctrl-D
+        if line.lower() in ("quit", "exit", "/quit", "/exit"):
             return
         try:
             if line and not commands.run(line, chat, screen):
@@ -661,11 +660,9 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
 def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
               ) -> Iterator[Chat]:
     """A chat for a program of your own:
-
         with open_chat("mcp_servers.json") as chat:
             for event in chat.ask("How was my night?"):
                 print(event.json)
-
     With `person`, servers may ask something too: a Question comes, and you set its `answer`.
     """
     settings.read_env()

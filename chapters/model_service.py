@@ -194,8 +194,9 @@ def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
     if isinstance(error, openai.OpenAIError):
         return Problem(llm.unreachable)
     if type(error).__module__.startswith("httpx"):  # what the package is made with
-        return Problem("The connection to the model broke in the middle of its answer.\n"
-                       "Ask again.")
+        return Problem("The model's service answers in a way that can't be read.\nAsk again."
+                       if type(error).__name__ == "DecodingError" else
+                       "The connection to the model broke in the middle of its answer.\nAsk again.")
     return error
 
 
@@ -227,5 +228,6 @@ def no(theirs: str, llm: LLM, tools: list[dict]) -> Problem:
     refused = [name for number, name in enumerate(names)
                if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", theirs)
                or re.search(rf"\btools(\[{number}\]|\.{number}\b)", theirs)]
-    text = f"The model's service: {llm.without_key(theirs)}"
+    hint = "\nLook at its address in .env: most end in /v1." if "endpoint" in theirs.lower() else ""
+    text = f"The model's service: {llm.without_key(theirs)}{hint}"
     return Mendable(text, refused) if refused else Problem(text)

@@ -67,7 +67,7 @@ class Reply:
             delta = as_dict(choice.get("delta", choice.get("message")))
             found += text_of(delta.get("content")) or text_of(delta.get("refusal"))
             collect(self.more, delta)
-            for part in map(as_dict, as_list(delta.get("tool_calls"))):
+            for part in map(as_dict, as_list(delta.get("tool_calls"))[:MAX_CALLS + 1]):
                 self.add_call(part)
             self.reason = str(choice.get("finish_reason") or self.reason)
         self.size += len(json.dumps(piece)) + PER_PIECE

@@ -48,11 +48,11 @@ def known(connection: Any) -> list[dict]:
 
 def as_tool(connection: Any) -> list[dict]:
     """Our tool for the resources of a server, in the envelope of a server's; [] if it has none, or
-    if the person has chosen its tools. It stands for another request than the others do."""
+    if the person has chosen its tools."""
     if not known(connection) or connection.server.tools:
         return []
-    return [{"name": "read_resource", "method": "resources/read", "inputSchema": READING,
-             "description": description(known(connection)), "annotations": {"readOnlyHint": True}}]
+    return [{"name": "read_resource", "description": description(known(connection)),
+             "inputSchema": READING, "annotations": {"readOnlyHint": True}}]
 
 
 def description(found: list[dict]) -> str:

@@ -18,15 +18,16 @@ from demo.toy_server import serve_http  # noqa: E402
 
 settings.register_profile("here", deadline=None)  # how fast a computer is, is not tested
 settings.load_profile("here")
-collect_ignore = ["servers"]  # programs of their own, for other versions of other packages
+collect_ignore = ["servers", "helpers"]  # programs, and what tests are made of
 
 
 @pytest.fixture
 def connect():
-    """connect(server) is a Connection, and the end of the test hangs up."""
+    """connect(server) is a Connection, and the end of the test closes it. With person=Lock(),
+    somebody is there to answer questions."""
     with contextlib.ExitStack() as at_the_end:
-        def connect(server: Server) -> Connection:
-            connection = Connection(server)
+        def connect(server: Server, **more: object) -> Connection:
+            connection = Connection(server, **more)
             at_the_end.callback(connection.close)
             return connection
 

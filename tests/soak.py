@@ -24,7 +24,9 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS / "helpers")]
 
 import slow_server  # noqa: E402
 
-from chat import LLM, NEWEST, Chat, Server, finish  # noqa: E402
+from chapters.jobs import finish  # noqa: E402
+from chapters.versions import NEWEST  # noqa: E402
+from chat import LLM, Chat, Server  # noqa: E402
 
 NAMES, FAILURES = ["new", "old", "program"], ["error", "500", "hang up"]
 # What is counted, and how much more of it there may be in the last fifth than in the second. (The
@@ -100,7 +102,7 @@ def measure(address: str) -> dict[str, float]:
 
 def soak(questions: int) -> list[dict[str, float]]:
     rows = []
-    with slow_server.running("soak.py", "serve") as address, \
+    with slow_server.running(__file__, "serve") as address, \
             Chat(LLM("m", "no-key", f"{address}/v1"), {
             "new": Server("new", f"{address}/new/0/mcp"),
             "old": Server("old", f"{address}/old/0/mcp"),

@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE, eventually
+from scripted_model import ScriptedModel, says
 from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
-from test_json_rpc import QUESTIONS, check_our_answers
+from test_inboxes import QUESTIONS, check_our_answers
 
-from chat import LLM, NEWEST, OLDER, Chat, Note, Question, Waiting, finish
+from chapters.jobs import finish
+from chapters.versions import NEWEST, OLDER
+from chat import LLM, Chat, Note, Question, Waiting
 
 DONE = new({"content": [{"type": "text", "text": "done"}]})
 CALL = {"name": "do", "arguments": {}}
+NOBODY = LLM("none", "no-key", "http://127.0.0.1:9")
 CAN_ASK = {"elicitation": {"form": {}, "url": {}}}  # what we declare when a person is there
 
 
@@ -48,9 +52,8 @@ def old_server(http_server, script, **more):
 def chat_with():
     """chat_with(server) is a Chat that has met this server, under the name "s"."""
     with contextlib.ExitStack() as at_the_end:
-        def chat_with(server, **more):
-            chat = at_the_end.enter_context(Chat(LLM("none", "no-key", "http://127.0.0.1:9"), {
-                "s": server.entry(name="s")}, **more))
+        def chat_with(server, llm=NOBODY, **more):
+            chat = at_the_end.enter_context(Chat(llm, {"s": server.entry(name="s")}, **more))
             finish(chat.meet_servers())
             return chat
 
@@ -96,6 +99,11 @@ def mirrored(header, kind="string"):
     return {"type": kind, "x-mcp-header": header}
 
 
+def about_tools(server):
+    """The requests but for those in the background, about what else there is."""
+    return [seen for seen in server.seen if seen.method.startswith("tools/")]
+
+
 def params_of(seen):
     """The Mcp-Param-... headers. (For no letters at all there are two ways; both are right.)"""
     return {name.lower().removeprefix("mcp-param-"): value.replace("=?base64??=", "")
@@ -117,7 +125,7 @@ def test_some_arguments_are_headers_too(http_server, chat_with, arguments, heade
                     **{"in": having(side=having(it=mirrored("Deep-1")))})
     server = http_server({"tools/list": offers({"do": schema}), "tools/call": DONE})
     assert call(chat_with(server), arguments)[0] == "done"
-    listing, seen = server.seen
+    [listing], [seen] = server.saw("tools/list"), server.saw("tools/call")
     assert params_of(seen) == headers and params_of(listing) == {}
     assert seen.message["params"]["arguments"] == arguments, "they are in the message as well"
 
@@ -152,7 +160,8 @@ def test_a_wrong_annotation_costs_its_tool_only(http_server):
     chat = Chat(LLM("none", "no-key"), {"s": server.entry(name="s")})
     with chat:
         _, events = happening(chat.meet_servers())
-        _, again = happening(chat.look_again())
+        _, again = happening(chat.meet_servers())
+    assert len(server.saw("tools/list")) == 2
     assert not any(isinstance(event, Note) for event in again), "saying it once is enough"
     assert {tool.name for tool in chat.tools.values()} == set(VALID)
     notes = [event.text for event in events if isinstance(event, Note)]
@@ -162,11 +171,16 @@ def test_a_wrong_annotation_costs_its_tool_only(http_server):
 
 @pytest.mark.line(21)
 def test_a_tool_that_becomes_invalid_is_left_out_and_said(http_server, chat_with):
-    lists = [offers({"do": having(a=mirrored("A"))}), offers({"do": having(a=mirrored(""))})]
-    chat = chat_with(http_server({"tools/list": lists}))
-    assert chat.tools
-    _, events = happening(chat.look_again())
-    assert not chat.tools and [one for one in events if isinstance(one, Note) and "do" in one.text]
+    lists = [offers({"do": having(a=mirrored("A"))}, ttlMs=1), offers({
+        "do": having(a=mirrored(""))})]
+    with ScriptedModel(*map(says, ["One.", "Two."])) as model:
+        chat = chat_with(http_server({"tools/list": lists}), llm=model.llm)
+        assert chat.tools
+        happening(chat.ask("One?"))  # after its answer, the list is old
+        eventually(lambda: chat.working[0].offers.known["tools"] == [])
+        _, events = happening(chat.ask("Two?"))
+    assert not chat.tools and "tools" not in model.was_sent[1]
+    assert [one for one in events if isinstance(one, Note) and "do" in one.text]
 
 
 @pytest.mark.line(21)
@@ -187,7 +201,7 @@ def test_after_a_header_mismatch_the_list_is_fetched_anew(http_server, chat_with
     server = http_server({"tools/list": lists, "tools/call": [mismatch, DONE, mismatch]})
     chat = chat_with(server)
     assert call(chat, {"a": "x"})[0] == "done"
-    assert server.methods == ["tools/list", "tools/call"] * 2
+    assert [seen.method for seen in about_tools(server)] == ["tools/list", "tools/call"] * 2
     assert [params_of(seen) for seen in server.saw("tools/call")] == [{"old": "x"}, {"new": "x"}]
     assert call(chat, {"a": "x"})[1] and len(server.saw("tools/call")) == 4, "only one retry"
 
@@ -236,7 +250,7 @@ def test_a_call_that_needs_an_answer_is_made_again_with_it(http_server, chat_wit
         {**first, "inputResponses": {"where": accepted(region="us")}, "requestState": state},
         {**first, "inputResponses": {"who": accepted(name="Ada")}},  # and no state
         {"name": "do", "arguments": {"n": 2}}]                       # nothing is left over
-    assert len({seen.message["id"] for seen in server.seen}) == 5
+    assert len({seen.message["id"] for seen in about_tools(server)}) == 5
     for seen in server.seen:
         assert seen.verb == "POST" and seen.message["params"]["_meta"][
             "io.modelcontextprotocol/clientCapabilities"] == CAN_ASK

@@ -1,13 +1,10 @@
 """The demo, end to end: chat.py, the pretend model and the two toy servers, in a terminal."""
 
-import os
 import re
 from pathlib import Path
 
-import pytest
+from folder import needs_terminal
 from terminal import CTRL_C, CTRL_D, Terminal, as_seen, run
-
-needs_terminal = pytest.mark.skipif(os.name != "posix", reason="Windows has no pseudo-terminals")
 
 
 @needs_terminal

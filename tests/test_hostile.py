@@ -20,15 +20,16 @@ from pathlib import Path
 
 import hostile_server
 import pytest
+from folder import configure, is_running, needs_terminal, posix_only
 from hostile_server import HTTP, IN_LISTS_ONLY, MESSAGES, PROGRAMS, STILL_WORK, WRONG, HostileHttp
 from little_server import LittleServer, text
 from patience import PATIENCE
 from scripted_model import ScriptedModel, says, wants
 from terminal import CTRL_C, Terminal, environment, programs
 from test_safety import COLOURS, OURS, hidden_codes
-from test_terminal import configure, is_running, needs_terminal, posix_only
 
-from chat import Chat, HttpConnection, Screen, Server, Text, discover, finish
+from chapters.screen import Screen
+from chat import LLM, Chat, Server, Text, list_tools
 
 GOOD = {"add": {"answer": lambda arguments: text("42")}}
 
@@ -53,7 +54,9 @@ class Case:
 
 # These take their time and their memory, so they get a process of their own, below.
 HEAVY = {"sends_a_body_of_empty_lists", "sends_a_long_text_with_an_emoji", "turns_large_pages",
-         "asks_for_ever_and_never_listens", "sends_a_list_of_small_texts"}
+         "sends_a_body_of_nested_lists", "sends_a_body_of_nested_lists_and_half_a_letter",
+         "turns_pages_of_nested_lists", "asks_for_ever_and_never_listens",
+         "sends_a_list_of_small_texts", "repeats_the_end_of_its_text_as_data"}
 ALL_WRONG = [f"says_{name}" for name in WRONG]
 CASES = [
     *(Case([name], only) for name in HTTP if name not in HEAVY for only in ("", "tools/call")),
@@ -180,12 +183,11 @@ def test_many_tools_take_no_longer_for_each_than_a_few(beginning, count):
     def seconds(count):
         names = [f"{number:07}" if not beginning else f"{beginning}{number}"
                  for number in range(count)]
-        with LittleServer({name: {} for name in names}) as server:
-            server_entry = Server("s", url=server.url)
-            connection = HttpConnection(server_entry)
+        with LittleServer({name: {} for name in names}) as server, \
+                Chat(LLM("none", "no-key"), {"s": Server("s", url=server.url)}) as chat:
             begin = time.thread_time()
-            finish(discover({"s": server_entry}, {"s": connection}, {}))
-            connection.close()
+            assert len(list_tools(chat.connections["s"])) == len(names)
+            chat.choose_tools()
             return time.thread_time() - begin
 
     assert seconds(8 * count) < 24 * max(seconds(count), 0.001)  # 8 would do; squared, it is 64
@@ -216,7 +218,7 @@ def run_whole(folder: Path, servers: dict[str, tuple[str, str, str]]) -> tuple[s
                      3 if name in HEAVY else 1,
                      **({"url": hostile.url(name, only)} if over == "http"
                         else program(folder / server, name, only)),
-                     **({"tools": ["go_1"]} if name == "turns_large_pages" else {})}
+                     **({"tools": ["go_1"]} if name.startswith("turns_") else {})}
             for server, (name, only, over) in servers.items()}, good=good)
         with subprocess.Popen(
                 [sys.executable, "-c", MEASURE, sys.executable, programs() / "chat.py", "Go"],
@@ -259,16 +261,29 @@ def test_the_whole_program_among_many_of_them(tmp_path):
     "sends_a_body_of_500_mb-http sends_a_gzip_bomb_in_a_gzip_bomb-http",
     "sends_a_line_of_100_mb-http sends_a_gzip_bomb-http",
     "redirects_with_a_body_of_500_mb-http sends_an_event_of_empty_lines-http",
-    "sends_a_list_of_small_texts-http",
     "prints_a_line_of_100_mb-stdio floods_standard_error-stdio notifies_for_ever-http",
     "notifies_for_ever-stdio sends_comments_for_ever-http nests_100_000_levels-stdio",
-    "sends_a_body_of_empty_lists-http", "sends_a_long_text_with_an_emoji-http",
-    "turns_large_pages-http", "asks_for_ever_and_never_listens-stdio"])
+    "sends_a_long_text_with_an_emoji-http", "turns_large_pages-http",
+    "asks_for_ever_and_never_listens-stdio"])
 def test_the_whole_program_stays_below_200_mb(tmp_path, names):
+    assert peak(tmp_path, names) < 200
+
+
+@posix_only
+@pytest.mark.parametrize("names", [
+    "sends_a_body_of_empty_lists-http", "sends_a_list_of_small_texts-http",
+    "sends_a_body_of_nested_lists-http", "sends_a_body_of_nested_lists_and_half_a_letter-http",
+    "turns_pages_of_nested_lists-http", "repeats_the_end_of_its_text_as_data-http"])
+def test_the_whole_program_stays_below_512_mb_in_the_worst_case(tmp_path, names):
+    assert peak(tmp_path, names) < 512
+
+
+def peak(folder: Path, names: str) -> float:
+    """The MB that chat.py needs among these, at most."""
     pairs = [pair.split("-") for pair in names.split()]
     servers = {f"s{number}": (name, "tools/call" if over == "http" and name not in IN_LISTS_ONLY
                               else "", over) for number, (name, over) in enumerate(pairs)}
-    assert run_whole(tmp_path, servers)[1] < 200
+    return run_whole(folder, servers)[1]
 
 
 @needs_terminal

@@ -1,15 +1,13 @@
 """chat-lmstudio.py, the other program: what differs from chat.py, and nothing else."""
 
 import importlib
-import os
 
 import pytest
+from folder import configure, needs_terminal, tools
 from little_server import LittleServer
 from scripted_model import ScriptedModel, refusal, says, wants
 from terminal import Terminal, as_seen, run
-from test_terminal import configure, tools
 
-needs_terminal = pytest.mark.skipif(os.name != "posix", reason="Windows has no pseudo-terminals")
 PROGRAM = "chat-lmstudio.py"
 chat_lmstudio = importlib.import_module("chat-lmstudio")
 

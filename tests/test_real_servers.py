@@ -5,7 +5,6 @@ Version 1 and the TypeScript server are fetched (by uv, and by npx) when they ar
 computer that can't do that skips them and says why; with CI=true, that is a failure.
 """
 
-import base64
 import functools
 import json
 import os
@@ -18,26 +17,15 @@ from pathlib import Path
 
 import pytest
 from needs import is_missing
+from patience import eventually
 from scripted_model import ScriptedModel, says, wants
 
-from chat import (
-    NEWEST,
-    OLDER,
-    Chat,
-    Failure,
-    Job,
-    Progress,
-    Question,
-    Server,
-    as_text,
-    ask,
-    finish,
-    list_tools,
-    shake_hands,
-    together,
-)
+from chapters.jobs import Job, finish, together
+from chapters.outside import Failure
+from chapters.resources import use_prompt
+from chapters.versions import NEWEST, OLDER
+from chat import LLM, Chat, Progress, Question, Server, list_tools, shake_hands
 
-ABLE = {"elicitation": {"form": {}, "url": {}}}
 SERVERS = Path(__file__).resolve().parent / "servers"
 EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
 VERSION_1 = ["run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mcp<2"]
@@ -142,16 +130,27 @@ def entry(place: str, sdk: dict) -> Server:
     return Server("sdk", command=command, args=[*args, "stdio"], cwd=".", env=TOOLS_OWN)
 
 
-def save(data: str, mime: str) -> str:
-    return f"{mime}, {base64.b64decode(data, validate=True)[:4]!r}"
+@pytest.fixture
+def connection_to(connect):
+    """connection_to(entry) is a Connection with somebody there, who can answer questions."""
+    return lambda entry: connect(entry, person=threading.Lock())
+
+
+def as_text(result: dict) -> tuple[str, list[str]]:
+    """What the model reads of a result, and the beginnings of the files that are made of it."""
+    chat = Chat(LLM("none", "no-key"), {})
+    text, files = chat.as_text(result, "tool")
+    begin = [f"{Path(file).suffix}, {Path(file).read_bytes()[:4]!r}" for file in files]
+    shutil.rmtree(chat.folder.path)
+    return text, begin
 
 
 def call(connection, name, **arguments):
     """What the model reads, the files, and the progress on the way."""
     heard: list = []
-    result = ask(connection, "tools/call", {"name": name, "arguments": arguments},
-                 Job(heard.append))
-    return *as_text(result, save), heard, result.get("isError") is True
+    result = connection.ask("tools/call", {"name": name, "arguments": arguments},
+                            Job(heard.append))
+    return *as_text(result), heard, result.get("isError") is True
 
 
 def use(connection):
@@ -164,14 +163,14 @@ def use(connection):
     assert call(connection, "add", a=2, b=40)[0] == "42"
     assert json.loads(call(connection, "weather", town="Oslo")[0]) == {
         "town": "Oslo", "sky": "sunny"}
-    assert call(connection, "picture")[1] == [r"image/png, b'\x89PNG'"]
+    assert call(connection, "picture")[1] == [r".png, b'\x89PNG'"]
     text, _, _, failed = call(connection, "fail")
     # Not what went wrong in it: version 2 keeps that to itself.
     assert failed and "fail" in text
     text, _, _, failed = call(connection, "add", a="two")
     assert failed and text
     with pytest.raises(Failure) as caught:
-        ask(connection, "no/such/method")
+        connection.ask("no/such/method")
     assert caught.value.kind == "refused"
     return call(connection, "count", to=3)
 
@@ -186,17 +185,16 @@ def be_asked(connection):
             event.answer = says[len(heard) - 1]
 
     params = {"name": "provision", "arguments": {}}
-    [result] = finish(together([functools.partial(ask, connection, "tools/call", params)]), show)
+    [result] = finish(together([functools.partial(connection.ask, "tools/call", params)]), show)
     assert heard == ["sdk asks: Where?\nRegion (eu, us)",
                      "sdk: Copies (a whole number)",
                      "Send this to sdk?\n  region: eu\n  copies: 3"]
-    assert as_text(result, save)[0] == "Place(region='eu', copies=3)"
+    assert as_text(result)[0] == "Place(region='eu', copies=3)"
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_python_sdk_2(version_2, connect, place):
-    connection = connect(entry(place, version_2))
-    connection.capabilities = ABLE
+def test_the_python_sdk_2(version_2, connection_to, place):
+    connection = connection_to(entry(place, version_2))
     text, _, heard, _ = use(connection)
     assert connection.version == NEWEST and text == "Counted to 3."
     if "JSON" not in place:  # there, nothing can come before the answer
@@ -205,29 +203,27 @@ def test_the_python_sdk_2(version_2, connect, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_python_sdk_2_after_a_handshake(version_2, connect, place):
-    connection = connect(entry(place, version_2))
-    connection.capabilities = ABLE
+def test_the_python_sdk_2_after_a_handshake(version_2, connection_to, place):
+    connection = connection_to(entry(place, version_2))
     shake_hands(connection, Job())
     connection.ready = True
     text, _, heard, _ = use(connection)
     assert connection.version == OLDER[0] and text == "Counted to 3."
     if connection.server.url:
-        assert bool(connection.session_id) == place.startswith("sessions")
+        assert bool(connection.transport.session_id) == place.startswith("sessions")
     if place in ("sessions", "stdio"):  # elsewhere it has no way to ask
         be_asked(connection)
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_python_sdk_1(version_1, connect, place):
-    connection = connect(entry(place, version_1))
-    connection.capabilities = ABLE
+def test_the_python_sdk_1(version_1, connection_to, place):
+    connection = connection_to(entry(place, version_1))
     text, _, heard, _ = use(connection)
     assert connection.version == OLDER[0] and text == "Counted to 3."
     if place in ("sessions", "stdio"):
         assert heard and heard[0] == Progress("", 1, 3, "Counted 1")
     if connection.server.url:
-        assert bool(connection.session_id) == place.startswith("sessions")
+        assert bool(connection.transport.session_id) == place.startswith("sessions")
     if place in ("sessions", "stdio"):  # elsewhere it has no way to ask
         be_asked(connection)
 
@@ -241,7 +237,7 @@ def test_the_typescript_server_with_everything(everything_entry, connect):
     assert "hello" in call(connection, "echo", message="hello")[0]
     assert "42" in call(connection, "get-sum", a=2, b=40)[0]
     text, files, _, _ = call(connection, "get-tiny-image")
-    assert files == [r"image/png, b'\x89PNG'"] and "logo" in text
+    assert files == [r".png, b'\x89PNG'"] and "logo" in text
     assert "temperature" in call(connection, "get-structured-content", location="New York")[0]
     assert "[a link to " in call(connection, "get-resource-links", count=2)[0]
     assert "error" in call(connection, "get-annotated-message", messageType="error")[0].lower()
@@ -250,7 +246,7 @@ def test_the_typescript_server_with_everything(everything_entry, connect):
     text, _, _, failed = call(connection, "get-sum", a="two")
     assert failed and text
     with pytest.raises(Failure):
-        ask(connection, "no/such/method")
+        connection.ask("no/such/method")
 
 
 # ── Besides tools ────────────────────────────────────────────────────────────────────────
@@ -260,10 +256,10 @@ def read_and_ask(entry: Server, uri: str, prompt: str, **arguments: str):
     with ScriptedModel(wants(f"{entry.name}__read_resource", {"uri": uri}), says("Read."),
                        says("Asked.")) as model, Chat(model.llm, {entry.name: entry}) as chat:
         finish(chat.meet_servers())
-        offers = {key: [one for _, one in chat.all_of(key)] for key in (
-            "resources", "resourceTemplates", "prompts")}
+        offers = chat.connections[entry.name].offers.known
+        eventually(lambda: {"resources", "resourceTemplates", "prompts"} <= set(offers))
         finish(chat.ask("Read it"))
-        finish(chat.use_prompt(entry.name, prompt, arguments))
+        finish(use_prompt(chat, entry.name, prompt, arguments))
         return offers, [model.was_sent[number]["messages"][-1]["content"] for number in (1, 2)]
 
 

@@ -13,9 +13,10 @@ from scripted_model import ScriptedModel, delta, pieces, refusal, says, wants
 from scripted_server import Reply, ScriptedHttp, ScriptedStdio, error, new, progress, result
 from terminal import Terminal, run
 
-from chat import NEWEST, full_name
+from chapters.tools import full_name
+from chapters.versions import NEWEST
 
-WHOLE = "👨‍👩‍👧 می‌خواهم e\u0301"  # letters that are made of several: joiners are no danger
+WHOLE = "👨‍👩‍👧 می‌خواهم e\u0301"  # some are made of several: joiners are no danger
 CODES = ("\x1b[2J\x1b[0m\x1b[2m\x1b[31;1H\x1b]0;title\x1b\\\x1b]52;c;Y2xpcA==\x07\x1bc\x1b"
          "\x1b]8;;http://a.b\x1b\\here\x1b]8;;\x1b\\\x1bP1$r\x1b\\\x9b2J\x9d52;c;Y2xpcA==\x9c\x90\x85"
          "\x07\x08\x00\x7f\x0b\x0c\rOver. \u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -1,4 +1,4 @@
-"""Part 1: what may stand in mcp_servers.json, and what is said about mistakes in it."""
+"""Settings: what may stand in mcp_servers.json, and what is said about mistakes in it."""
 
 import json
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from patience import PATIENCE
+from terminal import ROOT
 
-import chat
-from chat import Problem, Server, ask, by_name, find, list_tools, load_servers
-
-ROOT = Path(chat.__file__).parent
+from chapters.outside import Problem
+from chapters.settings import find
+from chat import Server, list_tools, load_servers
 
 
 @pytest.fixture
@@ -329,11 +329,10 @@ def test_the_example_loads_as_it_stands():
     assert list(servers) == ["toy"] and isinstance(servers["toy"], Server)
 
 
-def test_the_entries_of_the_example_that_are_off_can_be_switched_on(monkeypatch):
+def test_the_entries_of_the_example_that_are_off_can_be_switched_on(load, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "t")
-    path = ROOT / "mcp_servers.example.json"
-    entries = json.loads(path.read_text("utf-8"))["servers"]
-    servers = by_name([{**entry, "enabled": True} for entry in entries], path)
+    entries = json.loads((ROOT / "mcp_servers.example.json").read_text("utf-8"))["servers"]
+    servers = load({"servers": [{**entry, "enabled": True} for entry in entries]})
     assert len(servers) == len(entries) > 1
     assert all(isinstance(server, Server) for server in servers.values())
 
@@ -344,7 +343,7 @@ def test_the_first_server_of_the_example_starts_from_any_folder(connect, tmp_pat
     connection = connect(server)
     assert [tool["name"] for tool in list_tools(connection)] == [
         "add", "weather", "slow_count", "fail", "picture"]
-    assert ask(connection, "tools/call", {"name": "add", "arguments": {"a": 2, "b": 40}})[
+    assert connection.ask("tools/call", {"name": "add", "arguments": {"a": 2, "b": 40}})[
         "content"] == [{"type": "text", "text": "2 + 40 = 42"}]
 
 

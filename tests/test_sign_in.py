@@ -1,5 +1,6 @@
 """Signing in, as a person sees it: chat.py whole, with a server and an authorization server that
-really listen (login_server.py). What oauth_handler.py does by itself is in test_oauth.py."""
+really listen (login_server.py). What oauth_handler.py does by itself is in
+test_oauth_handler.py."""
 
 import json
 import os
@@ -9,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folder import model_for
 from login_server import AuthorizationServer, McpServer, Reply, Visit
 from scripted_model import ScriptedModel, says, wants
 from terminal import CTRL_C, ROOT, Terminal, run
 
-from chat import NEWEST, Text, load_servers, open_chat
+from chapters.events import Text
+from chapters.versions import NEWEST
+from chat import load_servers, open_chat
 
 # A browser that clicks by itself: it fetches the login page, and goes where that sends it.
 BROWSER = "curl -sL -o /dev/null %s &"
@@ -72,8 +76,7 @@ def sheets(tmp_path) -> Iterator[Sheets]:
 
 @pytest.fixture
 def model(tmp_path) -> Iterator[ScriptedModel]:
-    with ScriptedModel() as model:
-        (tmp_path / ".env").write_text(f"OPENAI_BASE_URL={model.base_url}\nMODEL=scripted\n")
+    with model_for(tmp_path) as model:
         yield model
 
 

@@ -1,5 +1,7 @@
 """The text is the product, so it is tested like the rest: maps, tables, examples, transcripts."""
 
+import ast
+import graphlib
 import importlib.util
 import os
 import re
@@ -11,14 +13,22 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE
 
+import chapters
 import chat
 import demo
 import oauth_handler
+from chapters.commands import COMMANDS
+from chapters.events import Event, Found
 from demo.pretend_model import serve_model
 
 HERE = Path(__file__).resolve().parent.parent
 README = (HERE / "README.md").read_text(encoding="utf-8")
 SOURCE = (HERE / "chat.py").read_text(encoding="utf-8")
+CHAPTERS = {path.stem: path.read_text(encoding="utf-8")  # by name: the text of each
+            for path in sorted((HERE / "chapters").glob("*.py")) if path.stem != "__init__"}
+PROGRAMS = "".join([SOURCE, *CHAPTERS.values(), *((HERE / name).read_text(encoding="utf-8")
+                                                  for name in ("chat-lmstudio.py",
+                                                               "oauth_handler.py"))])
 WRITTEN_BY_US = sorted({path for pattern in (
     "*.py", "*.md", "*.json", "*.toml", "*.example", "*/*.py", "tests/*/*.py", "tests/*/*.cjs",
     "tests/*/*.json", ".ci/run") for path in HERE.glob(pattern)})
@@ -31,20 +41,105 @@ def table_under(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)] for row in rows[2:]]
 
 
+# ── The story and its chapters ───────────────────────────────────────────────────────────
+
+def docstring(name: str) -> str:
+    return ast.get_docstring(ast.parse(CHAPTERS[name])) or ""
+
+
+def question(name: str) -> str:
+    """What a chapter asks; its first line is like "Forms: how does somebody fill in a form?"."""
+    return docstring(name).partition("\n")[0].partition(": ")[2]
+
+
+def imports(source: str) -> list[str]:
+    """The modules that a file imports, at its top or in a function, like "chapters.jobs"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [one.name for one in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a name is easier to follow when it is whole"
+            found += [f"chapters.{one.name}" for one in node.names] \
+                if node.module == "chapters" else [str(node.module)]
+    return found
+
+
 def test_the_map_in_the_docstring_is_the_order_of_the_file():
     on_the_map = re.findall(r"^    Part (\d+) +(.+?)  ", chat.__doc__, re.MULTILINE)
     in_the_file = re.findall(r"^# ── Part (\d+): (.+?)(?: of the chat)? ─", SOURCE, re.MULTILINE)
-    assert on_the_map == in_the_file
+    assert on_the_map == in_the_file and len(on_the_map) > 3
 
 
-def test_the_main_road_is_what_is_not_to_be_skipped():
-    parts = re.split(r"^# ── Part (\d+)", SOURCE, flags=re.MULTILINE)
-    heads = {int(number): text.partition("\n\n")[0].replace("\n#", "")
-             for number, text in zip(parts[1::2], parts[2::2], strict=True)}
-    on_the_road = {number for number, head in heads.items() if "first reading" not in head}
-    assert on_the_road == {1, 2, 6, 7, 10}
-    assert "Parts 1, 2, 6, 7 and 10" in chat.__doc__ and "Parts 1, 2, 6, 7 and 10" in README
+def test_the_story_is_short_and_so_is_each_of_its_functions():
+    assert SOURCE.count("\n") <= 700
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(ast.parse(SOURCE))
+               if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    assert {name: length for name, length in lengths.items() if length > 40} == {}
 
+
+def test_there_are_not_too_many_chapters_and_none_is_long():
+    lengths = {name: text.count("\n") for name, text in CHAPTERS.items()}
+    assert {name: length for name, length in lengths.items() if not 40 <= length <= 250} == {}
+    assert len(lengths) < 25
+
+
+def test_nobody_is_told_what_to_skip():
+    for name, text in {"chat.py": SOURCE, "README.md": README, **CHAPTERS}.items():
+        for words in "skip this", "first reading":
+            assert words not in text.lower(), name
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_opens_with_a_question_and_ends_with_something_to_try(name):
+    text = docstring(name)
+    title = text.partition("\n")[0]
+    assert ": " in title and title.endswith("?")
+    assert re.search(r"https://\S+\.\S+", text), "where is that specified?"
+    assert re.search(r"\bLeft\s+out\b", text)
+    before, _, examples = text.rpartition("\nTry it")
+    assert before and re.search(r"^>>> ", examples, re.MULTILINE)
+    lines = examples.partition("\n\n")[2].split("\n\n")
+    assert all(part.startswith(">>> ") for part in lines), "these are its last lines"
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_imports_no_more_than_other_chapters(name):
+    ours = {path.stem for path in HERE.glob("*.py")} | {"demo"}
+    found = [one for one in imports(CHAPTERS[name]) if one.partition(".")[0] in ours]
+    # Where somebody wants to sign in, the second story is needed; not before, and only there.
+    at_the_top = [one for node in ast.parse(CHAPTERS[name]).body
+                  for one in imports(ast.unparse(node))
+                  if isinstance(node, (ast.Import, ast.ImportFrom, ast.If, ast.Try))]
+    assert found == ["oauth_handler"] * len(found) and "oauth_handler" not in at_the_top
+    assert len(found) <= (name == "command_line")
+
+
+def test_the_chapters_do_not_go_round_in_circles():
+    needs = {name: {one.split(".")[1] for one in imports(text) if one.startswith("chapters.")}
+             for name, text in CHAPTERS.items()}
+    assert all(others <= set(CHAPTERS) for others in needs.values())
+    graphlib.TopologicalSorter(needs).prepare()  # or it raises, and shows the circle
+
+
+def test_the_second_story_stands_alone_but_for_what_comes_from_outside():
+    found = imports((HERE / "oauth_handler.py").read_text(encoding="utf-8"))
+    ours = {one for one in found if one.partition(".")[0] in ("chat", "chapters", "demo")}
+    assert ours <= {"chapters.outside"}
+
+
+def test_the_lists_of_chapters_have_each_of_them_with_its_question():
+    asked = {name: question(name) for name in CHAPTERS}
+    listed = re.findall(r"^    (\w+) +(\S.*\?)$", chapters.__doc__ or "", re.MULTILINE)
+    assert dict(listed) == asked and len(listed) == len(asked)
+    in_the_readme = re.findall(r"^\| \[`(\w+)\.py`\]\(chapters/(\w+)\.py\) \| (.+?) \|$", README,
+                               re.MULTILINE)
+    assert all(shown == linked for shown, linked, _ in in_the_readme)
+    assert {name: words for name, _, words in in_the_readme} == asked
+    assert len(in_the_readme) == len(asked)
+
+
+# ── The README and what it speaks of ─────────────────────────────────────────────────────
 
 def test_the_readmes_table_of_settings_has_the_fields_of_a_server():
     named = [cell.strip("`") for cell, *_ in table_under("### Your servers: `mcp_servers.json`")]
@@ -55,16 +150,17 @@ def test_the_readme_and_the_example_have_the_same_settings_in_env():
     in_readme = {cell.strip("`") for cell, *_ in table_under("### Everything else: `.env`")}
     example = (HERE / "env.example").read_text(encoding="utf-8")
     assert in_readme == set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) - {"GITHUB_TOKEN"}
-    programs = SOURCE + (HERE / "chat-lmstudio.py").read_text(encoding="utf-8")
-    assert in_readme == set(re.findall(r'(?:getenv|number_from_env)\("([A-Z_]+)"', programs)) - {
-        "NO_COLOR", "TERM"}
+    systems = {"NO_COLOR", "TERM", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION",
+               "SSH_TTY"}  # settings of the terminal and the computer
+    assert in_readme == set(re.findall(r'(?:getenv|number_from_env)\("([A-Z_]+)"', PROGRAMS)
+                            ) - systems
 
 
 def test_the_readme_lists_the_commands_with_their_own_words():
     listed = {cells[0].strip("`").partition(" ")[0]: cells[1] for cells in re.findall(
         r"^\| `(/.+?)` \| (.+?) \|$", README, re.MULTILINE)}
     assert listed == {name: command.__doc__.partition(":")[0]
-                      for name, command in chat.COMMANDS.items()}
+                      for name, command in COMMANDS.items()}
 
 
 def test_the_readme_lists_the_options_of_the_command_line():
@@ -76,20 +172,18 @@ def test_the_readme_lists_the_options_of_the_command_line():
 
 
 def test_the_readme_lists_the_events():
-    kinds = [kind.__name__ for kind in chat.Event.__subclasses__() if kind is not chat.Found]
+    kinds = [kind.__name__ for kind in Event.__subclasses__() if kind is not Found]
     assert all(f"`{kind}`" in README for kind in kinds)
 
 
 def test_every_message_in_the_troubleshooting_is_one_that_the_programs_print():
-    programs = "".join((HERE / name).read_text(encoding="utf-8") for name in
-                       ("chat.py", "chat-lmstudio.py", "oauth_handler.py"))
     section = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
     for title in re.findall(r'^\*\*(".+")\*\*', section, re.MULTILINE):
         for message in re.findall(r'"(.+?)"', title):
             pieces = {"401 Unauthorized": "({status})",
                       "no answer for 60 seconds": "no answer for {",
                       "port 8080 is already in use": "is already in use"}
-            assert pieces.get(message, message) in programs, message
+            assert pieces.get(message, message) in PROGRAMS, message
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))))

@@ -12,11 +12,13 @@ import json
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from chat import LLM, Chat, Event, Question, Server, finish, signing_in
+from chapters.jobs import finish
+from chat import LLM, Chat, Event, Question, Server, credentials
 
 given = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
 # The suite has one document that describes a client; a person would have one of their own.
@@ -49,7 +51,7 @@ def example(schema: dict) -> dict:
 with tempfile.TemporaryDirectory() as folder:
     server = Server("suite", url=sys.argv[-1], auth_type="oauth", oauth=oauth, timeout=20,
                     confirm="never")
-    auth_for = signing_in(Path(folder, "mcp_servers.json"), True, print)
+    auth_for = partial(credentials, config=Path(folder, "mcp_servers.json"), person=True, say=print)
     with Chat(LLM("none", "none", "http://127.0.0.1:9"), {"suite": server}, "", auth_for,
               True) as chat:
         finish(chat.meet_servers(), show)

@@ -4,7 +4,7 @@
         server.url("never_answers")                           # misbehaves whatever it is asked
         server.url("never_answers", "tools/call")             # only there; else it is a good server
 
-    python tests/hostile_server.py never_answers tools/call   # the same, on stdio
+    python tests/helpers/hostile_server.py never_answers tools/call   # the same, on stdio
 
 A misbehaviour is a function of a request (for PROGRAMS, of nothing), and known by its name:
 
@@ -35,6 +35,7 @@ from typing import Any
 NEWEST, OLD = "2026-07-28", "2025-11-25"  # (chat.py isn't imported here: that takes a second)
 SILENCE = math.inf
 PIECE = b"x" * 65536
+NESTED = b"[" * 90 + b"]" * 90 + b","
 
 HTTP: dict[str, Callable] = {}
 MESSAGES: dict[str, Callable] = {}
@@ -52,6 +53,7 @@ STILL_WORK = {
 # Those that want a handshake, and those that show in the list of tools, not in a call.
 OF_THE_OLD = {"forgets_each_session", "asks_the_person_for_ever", "asks_in_a_storm"}
 IN_LISTS_ONLY = {"turns_pages_for_ever", "turns_pages_for_ever_and_slowly", "turns_large_pages",
+                 "turns_pages_of_nested_lists",
                  "has_10_000_tools", *(name for name in STILL_WORK if name.endswith("_schema"))}
 
 
@@ -150,10 +152,12 @@ def endless(begin: bytes, piece: bytes, times: int = 10**9, end: bytes = b"") ->
     return lambda request: itertools.chain([begin], itertools.repeat(piece, times), [end])
 
 
-def long_body(piece: bytes, times: int, end: bytes, start: bytes) -> Callable:
-    """An answer of almost 32 MB, which is our limit."""
+def long_body(piece: bytes, end: bytes, start: bytes) -> Callable:
+    """An answer of just under 8 MB, which is our limit, made of this piece again and again."""
+    lump = piece * (65536 // len(piece))
     begin = head(JSON, CLOSE) + b'{"jsonrpc": "2.0", "id": %d, "result": {"x": ' + start
-    return lambda request: endless(begin % request["id"], piece, times, end + b"}}")(request)
+    return lambda request: endless(begin % request["id"], lump, 8 * 2**20 // len(lump) - 1,
+                                   end + b"}}")(request)
 
 
 def busy(until: str) -> Callable:
@@ -208,11 +212,15 @@ HTTP |= {
     "sends_a_gzip_bomb_in_a_gzip_bomb": always(
         head(JSON, "Content-Encoding: gzip, gzip", CLOSE)
         + gzip.compress(gzip.compress(bytes(10**7)) * 50)),
-    # Each of these 10 million lists takes 64 bytes in Python.
-    "sends_a_body_of_empty_lists": long_body(b"[]," * 10_000, 1000, b"[]]", b"["),
-    "sends_a_list_of_small_texts": long_body(b'"ab",' * 10_000, 600, b'"ab"]', b"["),
-    # And each letter 4, as soon as one of them is beyond 65535.
-    "sends_a_long_text_with_an_emoji": long_body(PIECE, 470, '😀"'.encode(), b'"'),
+    # Each of these 2.7 million lists takes 64 bytes in Python.
+    "sends_a_body_of_empty_lists": long_body(b"[],", b"[]]", b"["),
+    "sends_a_list_of_small_texts": long_body(b'"ab",', b'"ab"]', b"["),
+    # A list in another takes 88, so this is the most that can be made of a message. With half of
+    # a character in it, it must be read twice.
+    "sends_a_body_of_nested_lists": long_body(NESTED, b"[]]", b"["),
+    "sends_a_body_of_nested_lists_and_half_a_letter": long_body(NESTED, b'"\\ud83d"]', b"["),
+    # And each character takes 4, as soon as one of them is beyond 65535.
+    "sends_a_long_text_with_an_emoji": long_body(b"x", '😀"'.encode(), b'"'),
     "says_it_will_close_and_answers_and_never_does": lambda request: iter(
         [head(EVENTS, CLOSE) + event(result(request)), SILENCE]),
     "forgets_each_session": lambda request: iter([
@@ -358,11 +366,29 @@ def turns_pages_for_ever_and_slowly(request: dict) -> Iterator:
 def turns_large_pages(request: dict) -> dict:
     """200 MB, in pages of which none is too large. (Not more, for the sake of this computer.)"""
     page = turns_pages_for_ever(request)
-    if page["result"]["nextCursor"] == "100":
+    if page["result"]["nextCursor"] == "25":
         del page["result"]["nextCursor"]
     for tool in page["result"].get("tools", []):
-        tool["description"] = "x" * 2_000_000
+        tool["description"] = "x" * 8_000_000
     return page
+
+
+@of(MESSAGES)
+def turns_pages_of_nested_lists(request: dict) -> bytes:
+    """The same, and each page takes as much memory as it can."""
+    page = turns_pages_for_ever(request)
+    if page["result"]["nextCursor"] == "25":
+        del page["result"]["nextCursor"]
+    for tool in page["result"].get("tools", []):
+        tool["inputSchema"] = {"x": "HERE"}
+    return as_bytes(page).replace(b'"HERE"', b"[" + NESTED * (8_000_000 // len(NESTED)) + b"[]]")
+
+
+@of(MESSAGES)
+def repeats_the_end_of_its_text_as_data(request: dict) -> dict:
+    """Whoever wants to know whether a text says what the data says, reads it 500,000 times."""
+    return result(request, structuredContent=["end"] * 500_000, content=[
+        {"type": "text", "text": "x" * 4_000_000 + "end"}])
 
 
 STRANGE = ["", "__", "go\n\nYou: ", "\x1b[2J\x1b]52;c;Y2xpcA==\x07go", "g\0o", "../../go",

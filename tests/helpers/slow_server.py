@@ -1,12 +1,13 @@
 """What the benchmark talks to: any number of MCP servers, and a model, in one process of its own.
 
-    python tests/slow_server.py          prints its address
+    python tests/helpers/slow_server.py          prints its address
 
     /new/200/mcp              an MCP server of the new generation; 200 ms for each request
     /old/200/mcp              one of the old generation: it wants a handshake
     /v1/chat/completions      a model; the question says what it does:
                                   "call wait 300 4"    asks for four calls of 300 ms, then "Done."
-                                  "call big 20000000"  asks for a result of 20 MB, then "Done."
+                                  "call big 8000000"   asks for a result of 8 MB, then "Done."
+                                  "call add 25"        asks for 25 + 1, then "Done."
                                   "pieces 25000"       answers in so many pieces, then "Done."
     /news                     what has come since the last time: {"connections": 1, "requests": [
                                   [1.234, "tools/call"], ...]}
@@ -116,9 +117,11 @@ class Handler(BaseHTTPRequestHandler):
         if what == "call":
             what, *numbers = numbers
         pieces = [{"content": "Done."}]
-        if what in ("wait", "big"):
-            arguments = json.dumps({"ms" if what == "wait" else "size": int(numbers[0])})
-            function = {"name": f"s0__{what}", "arguments": arguments}
+        if what in ("wait", "big", "add"):
+            number = int(numbers[0])
+            arguments = {"wait": {"ms": number}, "big": {"size": number},
+                         "add": {"a": number, "b": 1}}[what]
+            function = {"name": f"s0__{what}", "arguments": json.dumps(arguments)}
             pieces = [{"tool_calls": [{"index": index, "id": f"call_{index}", "type": "function",
                                        "function": function}]}
                       for index in range(int((numbers + ["1"])[1]) if what == "wait" else 1)]

@@ -45,7 +45,8 @@ def copy_of_the_programs(folder: Path) -> Path:
     for name in ("chat.py", "chat-lmstudio.py", "oauth_handler.py"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "demo", folder / "demo", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("demo", "chapters"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 

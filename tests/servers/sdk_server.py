@@ -2,8 +2,10 @@
 
     python sdk_server.py stdio
     python sdk_server.py http      prints {"sessions": "http://127.0.0.1:...", ...}
+    python sdk_server.py 8         prints {"0": "http://127.0.0.1:...", ...}
 
-Over HTTP it is four servers: with sessions or without, answering with event streams or JSON.
+Over HTTP it is four servers: with sessions or without, answering with event streams or JSON. With a
+number, it is so many servers, and prints a line for each request: {"0": "tools/list"}
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import itertools
 import json
 import socket
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -95,17 +98,33 @@ def make(**options: bool) -> FastMCP:
     return server
 
 
-async def serve() -> None:
-    import uvicorn
-    urls, servers = {}, []
+def four_ways() -> Iterator[tuple[str, Callable]]:
     for stateless, as_json in itertools.product([False, True], repeat=2):
         options = {"stateless_http": stateless, "json_response": as_json}
         try:
             app = make(**options).streamable_http_app()  # version 1 wants to know it here,
         except TypeError:
             app = make().streamable_http_app(**options)  # and version 2 here
+        yield ("stateless" if stateless else "sessions") + (", JSON" if as_json else ""), app
+
+
+def counted(name: str) -> tuple[str, Callable]:
+    app = make().streamable_http_app()
+
+    async def count(scope: dict, *streams: Callable) -> None:
+        if scope["type"] == "http":
+            method = dict(scope["headers"]).get(b"mcp-method", scope["method"].encode())
+            print(json.dumps({name: method.decode()}), flush=True)
+        await app(scope, *streams)
+
+    return name, count
+
+
+async def serve(apps: Iterable[tuple[str, Callable]]) -> None:
+    import uvicorn
+    urls, servers = {}, []
+    for name, app in apps:
         listener = socket.create_server(("127.0.0.1", 0))
-        name = ("stateless" if stateless else "sessions") + (", JSON" if as_json else "")
         urls[name] = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         servers.append(server.serve(sockets=[listener]))
@@ -115,5 +134,7 @@ async def serve() -> None:
 
 if sys.argv[1] == "stdio":
     make().run("stdio")
+elif sys.argv[1] == "http":
+    asyncio.run(serve(four_ways()))
 else:
-    asyncio.run(serve())
+    asyncio.run(serve(map(counted, map(str, range(int(sys.argv[1]))))))

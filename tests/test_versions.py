@@ -1,4 +1,4 @@
-"""Part 4: which generation a server belongs to, and agreeing with it on a version.
+"""Versions and the handshake: which generation a server belongs to, and which version it gets.
 
 The rows are those of the table in section 1.1 of the protocol's reference, and the answers of
 real servers are what they were seen to say.
@@ -13,7 +13,9 @@ import pytest
 from patience import eventually
 from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
 
-from chat import ABOUT_US, NEWEST, OLDER, Failure, Server, ask, list_tools, request
+from chapters.outside import Failure
+from chapters.versions import ABOUT_US, NEWEST, OLDER
+from chat import Server, list_tools
 
 TOOLS = {"tools": [{"name": "add", "inputSchema": {"type": "object"}}]}
 FUTURE, PAST = "2027-01-01", "2024-10-07"
@@ -392,7 +394,8 @@ STDIO = {
     "row 10, -32602, as Python SDK 1.30": Program([-32602, "Invalid request parameters"], "old"),
     "row 10, -32000": Program([-32000], "old"),
     "row 10, -32001": Program([-32001], "old"),
-    # On stdio, an answer without our id is nobody's: it is as if nothing had come.
+    # On stdio, an answer with another id is nobody's: it is as if nothing had come. But an error
+    # without any, while we wait for only this one answer, is that.
     "row 10, id null": Program(json.dumps(no_id(-32600)), "old"),
     "row 10, an id of its own": Program(json.dumps(no_id(-32600, number="server-error")), "old"),
     "row 11, words": Program("Unknown command.", "old"),
@@ -458,7 +461,7 @@ def test_a_program_that_ends_whatever_we_say(stdio_server, connect):
     program = stdio_server({"server/discover": "exit", "initialize": "exit"})
     connection = connect(program.entry())
     with pytest.raises(Failure, match="ended"):
-        ask(connection, "tools/call", {"name": "add", "arguments": {}})
+        connection.ask("tools/call", {"name": "add", "arguments": {}})
     assert program.methods == ["server/discover", "initialize"] and connection.version == ""
 
 
@@ -473,7 +476,7 @@ def test_hello_is_said_once(http_server, stdio_server, connect):
         connection = connect(one.entry())
         for _ in range(3):
             list_tools(connection)
-            ask(connection, "tools/call", {"name": "add", "arguments": {}})
+            connection.ask("tools/call", {"name": "add", "arguments": {}})
         assert one.methods.count("initialize") == 1
         assert one.methods.count("notifications/initialized") == 1
 
@@ -485,7 +488,7 @@ def test_two_who_call_first_at_the_same_time_say_hello_once(http_server, stdio_s
         connection = connect(one.entry())
         answers: list = []
         threads = [threading.Thread(target=lambda connection=connection, answers=answers:
-                                    answers.append(ask(connection, "tools/call", {
+                                    answers.append(connection.ask("tools/call", {
                                         "name": "add", "arguments": {}}))) for _ in range(8)]
         for thread in threads:
             thread.start()
@@ -498,5 +501,5 @@ def test_the_toy_speaks_both(toy_http, toy_stdio):
     for connection in toy_http, toy_stdio:
         assert len(list_tools(connection)) == 5 and connection.version == NEWEST
     # The other generation is there for those who ask in its way.
-    hello = request(toy_http, "server/discover")
+    hello = toy_http.request("server/discover")
     assert hello["supportedVersions"] == [NEWEST, *OLDER[:3]]

@@ -1,27 +1,18 @@
-"""Part 2: requests, results, errors and notifications, whichever way they travel."""
+"""Requests, results, errors and notifications, whichever way they travel; and what servers ask."""
 
 import contextlib
 import json
 import logging
+import sys
 import threading
 
 import pytest
 from patience import eventually
 from scripted_server import SILENCE, Reply, error, new, progress, result
 
-from chat import (
-    ABOUT_US,
-    NEWEST,
-    Failure,
-    Job,
-    ask,
-    header_value,
-    loads,
-    messages_in,
-    notify,
-    request,
-    without_secrets,
-)
+from chapters.jobs import Job
+from chapters.outside import Failure
+from chapters.versions import ABOUT_US, NEWEST
 
 CALL = {"name": "count", "arguments": {"to": 3}}
 DONE = {"content": [{"type": "text", "text": "done"}]}
@@ -35,8 +26,8 @@ PREFIX = "io.modelcontextprotocol/"
 def test_every_request_to_a_new_server_says_who_we_are(http_server, connect):
     server = http_server({"tools/list": new({"tools": []}), "tools/call": new(DONE)})
     connection = connect(server.entry())
-    request(connection, "tools/list", {"cursor": "3"})
-    request(connection, "tools/call", CALL)
+    connection.request("tools/list", {"cursor": "3"})
+    connection.request("tools/call", CALL)
 
     listing, call = [seen.message for seen in server.seen]
     about = {PREFIX + "protocolVersion": NEWEST, PREFIX + "clientInfo": ABOUT_US,
@@ -52,8 +43,8 @@ def test_a_new_server_on_stdio_is_told_the_same(stdio_server, connect):
     program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
                             "tools/list": new({"tools": []}), "tools/call": new(DONE)})
     connection = connect(program.entry())
-    ask(connection, "tools/list")
-    ask(connection, "tools/call", CALL)
+    connection.ask("tools/list")
+    connection.ask("tools/call", CALL)
     for message in program.seen:
         meta = message["params"]["_meta"]
         assert meta[PREFIX + "protocolVersion"] == NEWEST
@@ -65,8 +56,8 @@ def test_a_new_server_on_stdio_is_told_the_same(stdio_server, connect):
 def test_an_old_server_is_told_nothing_of_that(http_server, connect):
     server = http_server({"tools/list": {"tools": []}, "tools/call": DONE}, old="2025-06-18")
     connection = connect(server.entry())
-    ask(connection, "tools/list")
-    ask(connection, "tools/call", CALL)
+    connection.ask("tools/list")
+    connection.ask("tools/call", CALL)
     assert "_meta" not in server.saw("tools/list")[-1].message["params"]
     call = server.saw("tools/call")[0].message
     assert call["params"] == {**CALL, "_meta": {"progressToken": call["id"]}}
@@ -81,8 +72,8 @@ def test_each_message_is_one_object(http_server, stdio_server, connect, kind):
         http_server(script, old="2025-11-25" if kind == "old" else "")
     connection = connect(server.entry())
     text = "día\r\n🙂\u2028"
-    ask(connection, "tools/list")
-    ask(connection, "tools/call", {"name": "say", "arguments": {"text": text}})
+    connection.ask("tools/list")
+    connection.ask("tools/call", {"name": "say", "arguments": {"text": text}})
 
     messages = [getattr(seen, "message", seen) for seen in server.seen]
     assert all(message["jsonrpc"] == "2.0" for message in messages)
@@ -95,7 +86,7 @@ def test_each_message_is_one_object(http_server, stdio_server, connect, kind):
 def test_no_two_requests_share_an_id(http_server, connect):
     server = http_server({"tools/list": new({"tools": []})})
     connection = connect(server.entry())
-    threads = [threading.Thread(target=lambda: [ask(connection, "tools/list") for _ in range(10)])
+    threads = [threading.Thread(target=lambda: [connection.ask("tools/list") for _ in range(10)])
                for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -112,7 +103,7 @@ def test_no_two_requests_share_an_id(http_server, connect):
 @pytest.mark.line(7)
 def test_a_notification_has_no_id_and_needs_no_answer(http_server, connect, reply):
     server = http_server({"notifications/initialized": reply})
-    notify(connect(server.entry()), "notifications/initialized")
+    connect(server.entry()).notify("notifications/initialized")
     assert server.seen[0].message == {"jsonrpc": "2.0", "method": "notifications/initialized",
                                       "params": {}}
 
@@ -128,14 +119,14 @@ def as_stream(message):
 @pytest.mark.line(3)
 def test_a_result_comes_as_json_or_in_an_event_stream(http_server, connect, answer):
     server = http_server({"tools/call": answer})
-    assert request(connect(server.entry()), "tools/call", CALL) == new(DONE)
+    assert connect(server.entry()).request("tools/call", CALL) == new(DONE)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "APPLICATION/JSON; charset=utf-8", ""])
 def test_json_is_json_under_any_name(http_server, connect, kind):
     server = http_server({"tools/list": lambda message: Reply(
         200, json.dumps(result(message, new({"tools": []}))).encode(), {"Content-Type": kind})})
-    assert request(connect(server.entry()), "tools/list")["tools"] == []
+    assert connect(server.entry()).request("tools/list")["tools"] == []
 
 
 @pytest.mark.parametrize("number", ["ours", None, "server-error", "0", "missing"])
@@ -152,7 +143,7 @@ def test_an_error_is_taken_whatever_its_status_and_its_id(http_server, connect, 
 
     server = http_server({"tools/call": refuse})
     with pytest.raises(Failure, match="There is no tool count") as caught:
-        request(connect(server.entry()), "tools/call", CALL)
+        connect(server.entry()).request("tools/call", CALL)
     assert caught.value.kind == "refused"
     assert (caught.value.code, caught.value.data) == (-32602, {"name": "count"})
 
@@ -164,9 +155,9 @@ def test_two_codes_say_that_a_resource_is_not_there(http_server, connect, old, c
     server = http_server({"tools/list": new({"tools": []}), "resources/read": lambda message: Reply(
         200 if old else 400, error(message, code, "There is no toy://poem."))}, old=old)
     connection = connect(server.entry())
-    ask(connection, "tools/list")
+    connection.ask("tools/list")
     with pytest.raises(Failure, match="There is no toy://poem.") as caught:
-        ask(connection, "resources/read", {"uri": "toy://poem"})
+        connection.ask("resources/read", {"uri": "toy://poem"})
     assert caught.value.kind == "refused" and len(server.saw("resources/read")) == 1
 
 
@@ -178,7 +169,7 @@ def test_an_error_may_be_of_any_shape(http_server, connect, wrong, status):
     server = http_server({"tools/call": lambda message: Reply(status, {
         "jsonrpc": "2.0", "id": message["id"], "error": wrong})})
     with pytest.raises(Failure) as caught:
-        request(connect(server.entry()), "tools/call", CALL)
+        connect(server.entry()).request("tools/call", CALL)
     assert caught.value.kind == "refused" and str(caught.value)
 
 
@@ -197,7 +188,7 @@ def test_what_comes_before_the_answer_does_not_end_the_call(http_server, connect
         yield result(message, new(DONE))
 
     server = http_server({"tools/call": talkative})
-    assert request(connect(server.entry()), "tools/call", CALL) == new(DONE)
+    assert connect(server.entry()).request("tools/call", CALL) == new(DONE)
 
 
 @pytest.mark.line(6)
@@ -216,7 +207,7 @@ def test_on_stdio_too(stdio_server, connect):
     """)
     connection = connect(program.entry())
     for _ in range(2):
-        assert ask(connection, "tools/list") == new({"supportedVersions": [NEWEST]})
+        assert connection.ask("tools/list") == new({"supportedVersions": [NEWEST]})
 
 
 def test_progress_is_heard(http_server, connect):
@@ -233,7 +224,7 @@ def test_progress_is_heard(http_server, connect):
     job = Job(heard.append)
     job.about = "count"
     server = http_server({"tools/call": count})
-    request(connect(server.entry()), "tools/call", CALL, job)
+    connect(server.entry()).request("tools/call", CALL, job)
     assert [json.loads(event.json) for event in heard] == [
         {"event": "Progress", "tool": "count", "progress": 0.5, "total": 2, "message": "half"}]
 
@@ -246,7 +237,7 @@ def test_of_a_thousand_reports_only_some_are_shown(http_server, connect):
 
     heard: list = []
     server = http_server({"tools/call": count})
-    request(connect(server.entry()), "tools/call", CALL, Job(heard.append))
+    connect(server.entry()).request("tools/call", CALL, Job(heard.append))
     assert 1 <= len(heard) < 300
 
 
@@ -275,7 +266,7 @@ def test_several_messages_may_come_in_a_list(http_server, stdio_server, connect,
     else:
         server = http_server({"tools/list": stream if kind == "a stream" else
                               lambda message: Reply(200, batch(message))}, old="2025-03-26")
-    assert ask(connect(server.entry()), "tools/list") == {"tools": []}
+    assert connect(server.entry()).ask("tools/list") == {"tools": []}
     eventually(lambda: {"jsonrpc": "2.0", "id": "s-1", "result": {}} in [
         getattr(seen, "message", seen) for seen in server.seen])
 
@@ -284,8 +275,8 @@ def test_several_messages_may_come_in_a_list(http_server, stdio_server, connect,
 def test_a_result_without_a_type_is_complete(http_server, connect):
     server = http_server({"tools/list": [new({"tools": []}), {"tools": [3]}]})
     connection = connect(server.entry())
-    ask(connection, "tools/list")
-    assert ask(connection, "tools/list") == {"tools": [3]}
+    connection.ask("tools/list")
+    assert connection.ask("tools/list") == {"tools": [3]}
 
 
 @pytest.mark.parametrize("wrong", [{"resultType": "riddle"}, {"resultType": None}, None, 3, "text",
@@ -294,7 +285,7 @@ def test_a_result_without_a_type_is_complete(http_server, connect):
 def test_a_result_of_another_kind_is_no_result(http_server, connect, wrong):
     server = http_server({"tools/call": lambda message: Reply(200, result(message, wrong))})
     with pytest.raises(Failure, match="tools/call"):
-        request(connect(server.entry()), "tools/call", CALL)
+        connect(server.entry()).request("tools/call", CALL)
 
 
 @pytest.mark.parametrize("reply", [
@@ -304,14 +295,100 @@ def test_a_result_of_another_kind_is_no_result(http_server, connect, wrong):
 def test_what_is_no_message_is_no_answer(http_server, connect, reply):
     server = http_server({"tools/call": reply})
     with pytest.raises(Failure) as caught:
-        request(connect(server.entry()), "tools/call", CALL)
+        connect(server.entry()).request("tools/call", CALL)
     assert caught.value.kind == "broken"
 
 
 def test_the_answer_to_another_request_is_no_answer(http_server, connect):
     server = http_server({"tools/call": Reply(200, result({"id": 99_999}, new(DONE)))})
     with pytest.raises(Failure):
-        request(connect(server.entry()), "tools/call", CALL)
+        connect(server.entry()).request("tools/call", CALL)
+
+
+def test_requests_and_answers_do_not_get_mixed_up(stdio_server, connect):
+    program = stdio_server("""
+        waiting = []
+        for message in incoming():
+            if message["method"] == "server/discover":
+                answer(message, {"resultType": "complete", "supportedVersions": ["2026-07-28"]})
+                continue
+            waiting.append(message)
+            if len(waiting) == 8:
+                for message in reversed(waiting):
+                    answer(message, {"name": message["params"]["name"]})
+    """)
+    connection = connect(program.entry())
+    answers: dict = {}
+    threads = [threading.Thread(target=lambda number=number: answers.update({
+        number: connection.ask("tools/call", {"name": number, "arguments": {}})}))
+        for number in range(8)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(answers) == 8)
+    assert answers == {number: {"name": number} for number in range(8)}
+
+
+@pytest.mark.parametrize("depth", [300, 50_000])
+def test_what_is_nested_too_deeply_is_no_answer(http_server, stdio_server, connect, caplog, depth):
+    deep = b'{"jsonrpc": "2.0", "id": 2, "result": {"content": %s}}' % (
+        b"[" * depth + b"]" * depth)
+    server = http_server({"tools/list": new({"tools": []}), "tools/call": Reply(200, deep)})
+    program = stdio_server(f"""
+        for message in incoming():
+            if message["method"] == "server/discover":
+                answer(message, {{"resultType": "complete", "supportedVersions": ["{NEWEST}"]}})
+            elif message["method"] == "tools/call":
+                os.write(1, {deep!r} + b"\\n")
+    """)
+    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
+        connection = connect(server.entry())
+        connection.ask("tools/list")
+        for one in connection, connect(program.entry()):
+            with pytest.raises(Failure, match="can't be read: it is nested too deeply"):
+                one.ask("tools/call", CALL)
+
+
+@pytest.fixture
+def threads_in_turn():
+    """Threads take turns far more often than usual, so what can happen between them does."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.parametrize("answer", [new(DONE), as_stream], ids=["JSON", "a stream"])
+def test_calls_at_the_same_time_do_not_break_each_other(http_server, connect, threads_in_turn,
+                                                        answer):
+    server = http_server({"tools/list": new({"tools": []}), "tools/call": answer})
+    connection = connect(server.entry())
+    connection.ask("tools/list")
+    failures = []
+
+    def call():
+        try:
+            for _ in range(50):
+                assert connection.ask("tools/call", CALL) == new(DONE)
+        except Failure as failure:
+            failures.append(str(failure))
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_half_a_letter_does_not_come_through(http_server, connect, stdio_server):
+    broken = rb'"content": [{"type": "text", "text": "\ud83d"}]'
+
+    def half(message):
+        return Reply(200, b'{"jsonrpc": "2.0", "id": %d, "result": {%s}}' % (message["id"], broken))
+
+    server = http_server({"tools/call": half})
+    answer = connect(server.entry()).request("tools/call", CALL)
+    assert answer["content"][0]["text"] == "?"
 
 
 # ── What a server asks us ────────────────────────────────────────────────────────────────
@@ -335,7 +412,7 @@ def test_an_old_server_may_ask_on_the_stream_and_gets_an_answer(http_server, con
         yield result(message, DONE)
 
     server = http_server({"tools/call": asks}, old="2025-06-18", session="visit-1")
-    assert ask(connect(server.entry()), "tools/call", CALL) == DONE
+    assert connect(server.entry()).ask("tools/call", CALL) == DONE
     answers = [seen for seen in server.seen if not seen.method]
     check_our_answers([seen.message for seen in answers])
     for seen in answers:
@@ -357,7 +434,7 @@ def test_an_old_server_may_ask_over_stdio(stdio_server, connect):
             elif "id" in message:
                 refuse(message, -32601)
     """)
-    assert ask(connect(program.entry()), "tools/call", CALL) == DONE
+    assert connect(program.entry()).ask("tools/call", CALL) == DONE
     check_our_answers(program.seen)
 
 
@@ -368,8 +445,8 @@ def test_a_new_server_may_not_ask_and_gets_none(http_server, connect):
 
     server = http_server({"tools/list": new({"tools": []}), "tools/call": asks})
     connection = connect(server.entry())
-    ask(connection, "tools/list")
-    assert ask(connection, "tools/call", CALL) == new(DONE)
+    connection.ask("tools/list")
+    assert connection.ask("tools/call", CALL) == new(DONE)
     assert server.methods == ["tools/list", "tools/call"]
 
 
@@ -381,183 +458,11 @@ def asks_first(message):
 def test_a_server_that_never_takes_our_answer_cannot_keep_us(http_server, connect):
     server = http_server({"tools/call": asks_first, "": SILENCE}, old="2025-06-18")
     with contextlib.suppress(Failure):
-        ask(connect(server.entry(timeout=1)), "tools/call", CALL)
+        connect(server.entry(timeout=1)).ask("tools/call", CALL)
     assert server.saw("")
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
 def test_a_server_that_refuses_our_answer_may_still_answer_us(http_server, connect, status):
     server = http_server({"tools/call": asks_first, "": Reply(status, b"What?")}, old="2025-06-18")
-    assert ask(connect(server.entry()), "tools/call", CALL) == DONE
-
-
-# ── JSON ─────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("text", [
-    b"", b"{", b"{'a': 1}", b"NaN", b"[Infinity]", b'{"a": -Infinity}', b"\xff\xfe",
-    b'"\xff"', b"9" * 5000 + b"9", b"[" * 100_000, b'{"a":' * 100_000, b"[1] [2]", b"undefined",
-    b"\x00"], ids=lambda text: str(text[:20]))
-def test_whatever_is_wrong_with_json_it_is_a_value_error(text):
-    with pytest.raises(ValueError):
-        loads(text)
-    assert messages_in(text, "x") == []
-
-
-@pytest.mark.parametrize("text, value", [
-    (b'{"a": [1, 2.5, null, true, "\xc3\xa9"]}', {"a": [1, 2.5, None, True, "é"]}),
-    (rb'"\ud83d\ude00"', "😀"),            # the two halves of a letter
-    (rb'"half of it: \ud83d"', "half of it: ?"),  # only one
-    (rb'{"\uDE00": "\\ud83d"}', {"?": r"\ud83d"}),
-    (b'" \\u0000 "', " \0 "),
-])
-def test_json_as_it_should_be(text, value):
-    assert loads(text) == value
-    json.dumps(loads(text), ensure_ascii=False).encode("utf-8")
-
-
-def test_half_a_letter_does_not_come_through(http_server, connect, stdio_server):
-    broken = rb'"content": [{"type": "text", "text": "\ud83d"}]'
-
-    def half(message):
-        return Reply(200, b'{"jsonrpc": "2.0", "id": %d, "result": {%s}}' % (message["id"], broken))
-
-    server = http_server({"tools/call": half})
-    answer = request(connect(server.entry()), "tools/call", CALL)
-    assert answer["content"][0]["text"] == "?"
-
-
-# ── --trace ──────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize("url, shown", [
-    ("https://example.com/mcp", "https://example.com/mcp"),
-    ("https://example.com/mcp?token=abc", "https://example.com/mcp?token=***"),
-    ("https://example.com/mcp?a=b=c&d", "https://example.com/mcp?a=***&***"),
-    ("https://me:abc@example.com/", "https://***@example.com/"),
-    ("https://abc@example.com/?x=abc", "https://***@example.com/?x=***"),
-    ("http://h/mcp?abc", "http://h/mcp?***"),
-    ("http://h/mcp?a=abc?abc", "http://h/mcp?a=***"),
-    ("http://h/a@b", "http://h/a@b"),
-])
-def test_an_address_without_its_secrets(url, shown):
-    assert without_secrets(url) == shown
-
-
-SECRET = "s3cret-value"
-
-
-def test_a_trace_shows_what_travels_and_no_secret(http_server, stdio_server, connect, caplog):
-    def asks(message):
-        yield QUESTIONS[0]
-        yield result(message, {"content": [{"type": "text", "text": "hello"}]})
-
-    server = http_server({"tools/call": asks, "tools/list": {"tools": []}},
-                         old="2025-06-18", session=SECRET)
-    entry = server.entry(headers={"Authorization": f"Bearer {SECRET}", "X-Api-Key": SECRET,
-                                  "Cookie": SECRET})
-    entry.url = entry.url.replace("//", f"//me:{SECRET}@") + f"?token={SECRET}&{SECRET}"
-    program = stdio_server({"server/discover": new({"supportedVersions": [NEWEST]}),
-                            "tools/list": new({"tools": []})})
-    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
-        web = connect(entry)
-        ask(web, "tools/list")
-        ask(web, "tools/call", CALL)
-        web.close()
-        files = connect(program.entry(name="files", env={"KEY": SECRET}))
-        ask(files, "tools/list")
-
-    shown = "\n".join(record.getMessage() for record in caplog.records
-                      if record.name == "mcp.wire")
-    assert SECRET not in shown and "cret-v" not in shown
-    for words in ["--> scripted", "<-- scripted", "POST http://***@127.0.0.1", "?token=***&***",
-                  "Authorization: ***", "HTTP 200", "HTTP 400", "HTTP 202",
-                  '"method": "tools/call"', '"text": "hello"', '"method": "ping"', "--> files",
-                  "<-- files",
-                  '"supportedVersions"', "Content-Type: application/json"]:
-        assert words in shown, words
-    assert server.seen[0].headers["X-Api-Key"] == SECRET, "though it was sent"
-
-
-@pytest.mark.parametrize("uri", [f"s:x?key={SECRET}", f"s:ä?key={SECRET}",
-                                 f"https://example.com/?{SECRET}"])
-def test_a_trace_shows_no_query_in_any_header_either(http_server, connect, caplog, uri):
-    server = http_server({"resources/read": new({"contents": []})})
-    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
-        request(connect(server.entry()), "resources/read", {"uri": uri})
-    shown = "\n".join(record.getMessage() for record in caplog.records)
-    assert "Mcp-Name: " in shown and SECRET not in shown
-    assert header_value(uri)[:30] not in shown
-
-
-def test_without_trace_nothing_is_logged(toy_http, caplog):
-    ask(toy_http, "tools/list")
-    assert not [record for record in caplog.records if record.name == "mcp.wire"]
-
-
-def test_a_trace_is_as_harmless_to_the_terminal_as_all_else(http_server, connect, caplog):
-    server = http_server({"tools/call": new({"content": [
-        {"type": "text", "text": "\x1b]52;c;Y2xpcA==\x07\x1b[31m\u202e\x9b1m" + "x" * 5000}]})})
-    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
-        request(connect(server.entry(name="\x1b[2Jname")), "tools/call", CALL)
-    for record in caplog.records:
-        if record.name == "mcp.wire":
-            assert not set(record.getMessage()) & set("\x1b\x07\x9b\u202e\r")
-            assert len(record.getMessage()) < 20_000
-
-
-def nested(depth):
-    value: object = "deep"
-    for _ in range(depth):
-        value = [value]
-    return new({"supportedVersions": [NEWEST], "content": [], "structuredContent": value})
-
-
-def test_a_trace_of_something_nested(http_server, stdio_server, connect, caplog):
-    server = http_server({"tools/call": nested(50)})
-    program = stdio_server({"server/discover": nested(50), "tools/call": nested(50)})
-    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
-        for entry in server.entry(), program.entry():
-            assert ask(connect(entry), "tools/call", CALL) == nested(50)
-
-
-@pytest.mark.parametrize("depth", [300, 50_000])
-def test_what_is_nested_too_deeply_is_no_answer(http_server, stdio_server, connect, caplog, depth):
-    deep = b'{"jsonrpc": "2.0", "id": 2, "result": {"content": %s}}' % (
-        b"[" * depth + b"]" * depth)
-    server = http_server({"tools/list": new({"tools": []}), "tools/call": Reply(200, deep)})
-    program = stdio_server(f"""
-        for message in incoming():
-            if message["method"] == "server/discover":
-                answer(message, {{"resultType": "complete", "supportedVersions": ["{NEWEST}"]}})
-            elif message["method"] == "tools/call":
-                os.write(1, {deep!r} + b"\\n")
-    """)
-    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
-        connection = connect(server.entry())
-        ask(connection, "tools/list")
-        for one in connection, connect(program.entry()):
-            with pytest.raises(Failure, match="can't be read: it is nested too deeply"):
-                ask(one, "tools/call", CALL)
-
-
-def test_requests_and_answers_do_not_get_mixed_up(stdio_server, connect):
-    program = stdio_server("""
-        waiting = []
-        for message in incoming():
-            if message["method"] == "server/discover":
-                answer(message, {"resultType": "complete", "supportedVersions": ["2026-07-28"]})
-                continue
-            waiting.append(message)
-            if len(waiting) == 8:
-                for message in reversed(waiting):
-                    answer(message, {"name": message["params"]["name"]})
-    """)
-    connection = connect(program.entry())
-    answers: dict = {}
-    threads = [threading.Thread(target=lambda number=number: answers.update({number: ask(
-        connection, "tools/call", {"name": number, "arguments": {}})})) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    eventually(lambda: len(answers) == 8)
-    assert answers == {number: {"name": number} for number in range(8)}
+    assert connect(server.entry()).ask("tools/call", CALL) == DONE

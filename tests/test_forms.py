@@ -1,0 +1,156 @@
+"""Forms: what is typed into them, and what is sent. The servers are scripted (asking.py)."""
+
+import functools
+
+import pytest
+from asking import MRTR, connecting, form, page, server_that_asks, string, talk
+
+TITLED = [{"const": "s", "title": "Small one"}, {"const": "l", "title": "Large one"}]
+
+
+@pytest.fixture
+def asks(http_server, stdio_server):
+    """asks(POST, {"message": ...}) asks that, and tells in its result's "replies" what was said."""
+    return functools.partial(server_that_asks, http_server, stdio_server)
+
+
+@pytest.fixture
+def connected():
+    """connected(server, ...) are connections to these, of a Chat with a person."""
+    with connecting() as connected:
+        yield connected
+
+
+# By kind of field: its schema; how it is described; what is typed -> what is sent ("" is Enter,
+# and takes the default); what is typed -> why it is refused.
+FIELDS: dict[str, tuple[dict, str, dict, dict]] = {
+    "length": (string(minLength=2, maxLength=3, default="db"),
+               "at least 2 characters, at most 3 characters", {"": "db", " a b ": "a b"}, {"a":
+               "It must be at least 2 characters.", "abcd": "It must be at most 3 characters."}),
+    "email": (string(format="email", default="a@b.no"), "like name@example.com", {
+        "": "a@b.no", "ø@b.no": "ø@b.no"}, {"a@b c": "It must be like name@example.com."}),
+    "uri": (string(format="uri", default="urn:x"), "like https://example.com", {
+        "": "urn:x", "http://x/?y": "http://x/?y"}, {"x.y": "It must be like https://example.com."}),
+    "date": (string(format="date", default="2026-07-28"), "like 2026-07-28", {
+        "": "2026-07-28", "1999-12-31": "1999-12-31"}, {"28.7.26": "It must be like 2026-07-28."}),
+    "date-time": (string(format="date-time", default="1999-12-31T23:59:59+01:00"),
+                  "like 2026-07-28T18:30:00Z", {"": "1999-12-31T23:59:59+01:00"}, {
+        "2026-07-28": "It must be like 2026-07-28T18:30:00Z."}),
+    "integer": ({"type": "integer", "minimum": 0, "maximum": 9, "default": 0},
+                "a whole number, at least 0, at most 9", {"": 0, "9": 9}, {
+        "10": "It must be at most 9.", "-1": "It must be at least 0.",
+        "1.5": "It must be a whole number.", "two": "It must be a whole number."}),
+    "number": ({"type": "number", "minimum": -1.5, "default": 2.5}, "a number, at least -1.5", {
+        "": 2.5, "3": 3, "1e3": 1000.0, "-1.5": -1.5}, {"-2": "It must be at least -1.5.",
+        "NaN": "It must be a number.", "1e999": "That number is too large."}),
+    "boolean": ({"type": "boolean", "default": False}, "yes or no", {
+        "": False, "y": True, "Yes": True, "n": False}, {"1": "It must be yes or no."}),
+    "enum": (string(enum=["eu", "us"], default="eu"), "eu, us", {
+        "": "eu", "us": "us", "US": "us"}, {"asia": "asia is not one of them."}),
+    "names": (string(enum=["s", "l"], enumNames=["S.", "L."], default="s"), "s = S., l = L.", {
+        "": "s", "l": "l", "l.": "l"}, {"m": "m is not one of them."}),
+    "oneOf": (string(oneOf=TITLED, default="s"), "s = Small one, l = Large one", {
+        "": "s", "l": "l", "Large one": "l"}, {"Large": "Large is not one of them."}),
+    "several": ({"type": "array", "items": string(enum=["a", "b", "c"]), "minItems": 2,
+                 "maxItems": 2, "default": ["a", "b"]},
+                "a, b, c; several, with commas between them, at least 2 of them, "
+                "at most 2 of them", {
+        "": ["a", "b"], "c,a": ["c", "a"]}, {"a": "It must be at least 2 of them.",
+        "a, b, c": "It must be at most 2 of them.", "a, x": "x is not one of them."}),
+    "commas": ({"type": "array", "items": string(enum=["Red, dark", "Blue"]),
+                "default": ["Red, dark"]}, "Red, dark, Blue; several, with commas between them", {
+        "": ["Red, dark"], 'Blue, "red, dark"': ["Blue", "Red, dark"]}, {
+        "Red, Blue": "Red is not one of them."}),
+    "quotes": ({"type": "array", "items": string(), "default": ['1/2" pipe', '"a", b']},
+               "several, with commas between them", {
+        "": ['1/2" pipe', '"a", b'], '27" screen, desk': ['27" screen', "desk"],
+        'Dwayne "The Rock" Johnson': ['Dwayne "The Rock" Johnson']}, {}),
+    "whole": ({"type": "integer", "default": 5.0}, "a whole number", {"": 5}, {
+        "9" * 5000: "That number is too large."}),
+    "anyOf": ({"type": "array", "items": {"anyOf": TITLED}, "default": ["s"]},
+              "s = Small one, l = Large one; several, with commas between them", {
+        "": ["s"], "large ONE, s": ["l", "s"]}, {"s;l": "s;l is not one of them."}),
+}
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_what_is_typed_and_what_is_sent(asks, connected, kind):
+    schema, described, good, bad = FIELDS[kind]
+    server = asks(MRTR, form(it=schema, required=["it"]))
+    for typed, sent in good.items():
+        replies, (first, *others, _) = talk(connected(server), *bad, typed, "y")
+        assert replies == [{"action": "accept", "content": {"it": sent}}]
+        assert type(replies[0]["content"]["it"]) is type(sent)
+        assert first.text == f"db asks: Where?\nit ({described})"
+        assert [again.text.partition("\n")[0] for again in others] == [*bad.values()]
+
+
+def test_choices_that_look_alike_can_all_be_made(asks, connected):
+    titles = {"mW": "mW", "MW": "MW", "s": "l", "l": "s"}
+    server = connected(asks(MRTR, form(it=string(oneOf=[
+        {"const": value, "title": title} for value, title in titles.items()]))))
+    assert [talk(server, value, "y")[0][0]["content"]["it"] for value in titles] == [*titles]
+
+
+def test_defaults_are_sent_what_has_no_value_is_left_out_and_all_can_be_edited(asks, connected):
+    replies, heard = talk(connected(asks(MRTR, form(
+        "Where?", ["region", "size", "more"], region=string(default="eu"), size={"type": "integer"},
+        note=string(), more={"type": "boolean", "title": "More", "description": "or not",
+                             "default": True}))), "", "", "3", "", "", "e", "us", "", "", "", "y")
+    assert replies == [{"action": "accept", "content": {"region": "us", "size": 3, "more": True}}]
+    assert [(one.text, one.default) for one in heard[:5]] == [
+        ("db asks: Where?\nregion", "eu"), ("db: size (a whole number)", ""),
+        ("It is needed.\ndb: size (a whole number)", ""), ("db: note (optional)", ""),
+        ("db: More: or not (yes or no)", "yes")]
+    assert {"  region: eu", "  size: 3", "  more: yes"} < set(heard[5].text.split("\n"))
+    assert [one.default for one in heard[6:]] == ["eu", "3", "", "yes", ""]
+
+
+def test_a_default_is_checked_like_what_is_typed(asks, connected):
+    server = asks(MRTR, form(it={"type": "integer", "maximum": 5, "default": 10}))
+    assert talk(connected(server), "", "4", "y")[0] == [{"action": "accept", "content": {"it": 4}}]
+
+
+def test_no_field_is_ever_null(asks, connected):
+    server = asks(MRTR, form(note=string(default=None)))  # in Python, "str | None = None"
+    assert talk(connected(server), "", "y")[0] == [{"action": "accept", "content": {}}]
+
+
+def test_what_is_needed_may_be_an_empty_text_if_the_server_says_so(asks, connected):
+    server = asks(MRTR, form(required=["a", "b"], a=string(default=""), b=string()))
+    replies, heard = talk(connected(server), "", "", "x", "y")
+    assert replies[0]["content"] == {"a": "", "b": "x"} and "needed" in heard[2].text
+
+
+def test_what_is_not_needed_can_be_left_out_again(asks, connected):
+    server = asks(MRTR, form(required=["b"], a=string(default="x"), b=string(default="-")))
+    assert talk(connected(server), "-", "-", "y")[0][0]["content"] == {"b": "-"}
+    assert talk(connected(server), "", "", "e", "-", "", "y")[0][0]["content"] == {"b": "-"}
+
+
+@pytest.mark.parametrize("ask", [form, page])
+def test_no_word_of_a_servers_can_be_taken_for_ours(asks, connected, ask):
+    server = asks(MRTR, ask(message="Hi.\nThe page is at bank.example:\ngithub asks: your key"))
+    [first, *_] = talk(connected(server), "c", "c")[1]
+    assert "\n  | The page is at bank.example:\n  | github asks: your key" in first.text
+    server = asks(MRTR, form(a={"title": "A\ngithub asks: B"}, b={"title": "> y\nYou: "}))
+    assert [one.text for one in talk(connected(server), "x", "y", "c")[1]] == [
+        "db asks: Where?\nA github asks: B (optional)", "db: > y You: (optional)",
+        "Send this to db?\n  a: x\n  b: y"]
+
+
+def test_where_there_is_nothing_to_fill_in_there_is_nothing_to_edit(asks, connected):
+    [reply], [first, again] = talk(connected(asks(MRTR, form("Launch the rocket?"))), "x", "y")
+    assert reply == {"action": "accept", "content": {}}
+    assert first.text == "db asks: Launch the rocket?" and list(first.choices) == ["y", "d", "c"]
+    assert again.text == "Please type one of these: y, d, c."
+
+
+@pytest.mark.parametrize("fields, said, action", [
+    ({}, "y", "accept"), ({}, "d", "decline"), ({}, "c", "cancel"), ({}, "", "cancel"),
+    ({"it": {}}, ["us", "d"], "decline"), ({"it": {}}, ["us", "c"], "cancel"),
+    ({"it": {}}, ["us", ""], "cancel"), ({"it": {}}, ["us", "e"], "cancel")])
+def test_without_a_yes_nothing_is_sent(asks, connected, fields, said, action):
+    [reply], heard = talk(connected(asks(MRTR, form(**fields))), *said)
+    assert reply["action"] == action and bool(said) + (said == ["us", "e"]) <= len(heard)
+    assert reply.get("content") == ({} if action == "accept" else None)

@@ -1,0 +1,349 @@
+"""The HTTP session: connections, how they are read and closed, and redirects."""
+
+import contextlib
+import gc
+import itertools
+import socket
+import sys
+import threading
+import time
+
+import pytest
+from patience import PATIENCE, eventually
+from scripted_server import SILENCE, Reply, error, new, result
+
+from chapters.jobs import finish, together
+from chapters.outside import Failure
+from chat import Server
+
+CALL = {"name": "count", "arguments": {}}
+DONE = new({"content": [{"type": "text", "text": "done"}]})
+
+
+# ── Connections ──────────────────────────────────────────────────────────────────────────
+
+
+def answer_as_stream(message):
+    yield result(message, DONE)
+
+
+@pytest.mark.parametrize("answer", [DONE, answer_as_stream], ids=["JSON", "a stream"])
+def test_one_connection_serves_all_requests(http_server, connect, answer):
+    server = http_server({"tools/list": answer, "tools/call": answer})
+    connection = connect(server.entry())
+    for _ in range(5):
+        connection.ask("tools/list")
+        connection.ask("tools/call", CALL)
+    assert len(server.seen) == 10 and server.connections == 1
+
+
+def test_one_connection_serves_an_old_server(http_server, connect):
+    server = http_server({"tools/call": answer_as_stream}, old="2025-06-18", session="visit-1")
+    connection = connect(server.entry())
+    for _ in range(5):
+        connection.ask("tools/call", CALL)
+    shaken = server.methods.index("initialize")
+    assert len({seen.connection for seen in server.seen[shaken:]}) == 1
+
+
+def test_calls_side_by_side_have_a_connection_each_and_leave_them_to_the_next(http_server, connect):
+    gate = threading.Barrier(4)
+
+    def together(message):
+        gate.wait(PATIENCE)
+        return DONE
+
+    server = http_server({"tools/list": new({"tools": []}), "tools/call": together})
+    connection = connect(server.entry())
+    connection.ask("tools/list")
+    for _ in range(3):
+        threads = [threading.Thread(target=connection.ask, args=("tools/call", CALL))
+                   for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(server.seen) == 13 and server.connections == 4
+
+
+@pytest.fixture
+def often():
+    """The threads take turns as often as they can, so that they do so everywhere."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+# (Of a stream, nobody waits long for the end, so its connection may be lost, but no answer.)
+@pytest.mark.parametrize("answer, most", [(DONE, 6), (answer_as_stream, 600)],
+                         ids=["JSON", "a stream"])
+def test_calls_side_by_side_never_hang_up_on_each_other(http_server, connect, often, answer, most):
+    # Whoever has an answer takes no interest in its connection any more, which may serve another.
+    def call(job):
+        for _ in range(100):
+            assert connection.request("tools/call", CALL, job) == DONE
+
+    server = http_server({"tools/call": answer})
+    connection = connect(server.entry())
+    finish(together([call] * 6))
+    assert len(server.seen) == 600 and server.connections <= most
+
+
+def test_connections_side_by_side_share_their_cookies(http_server, connect):
+    # By a cookie, a machine in front of several servers knows which of them is ours.
+    both = threading.Barrier(2)
+
+    def call(message):
+        both.wait(PATIENCE)
+        return DONE
+
+    server = http_server({"tools/call": call, "tools/list": lambda message: Reply(
+        200, result(message, new({"tools": []})), {"Set-Cookie": "backend=3"})})
+    connection = connect(server.entry())
+    connection.ask("tools/list")
+    finish(together([lambda job: connection.ask("tools/call", CALL, job)] * 2))
+    assert [seen.headers["Cookie"] for seen in server.saw("tools/call")] == ["backend=3"] * 2
+    assert server.connections == 2
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_costs_nothing(http_server, connect):
+    server = http_server({"tools/list": new({"tools": []}), "tools/call": DONE})
+    connection = connect(server.entry())
+    connection.ask("tools/list")
+    server.open[0].shutdown(socket.SHUT_RDWR)
+    time.sleep(0.05)  # for the news to arrive
+    assert connection.ask("tools/call", CALL) == DONE
+    assert server.methods == ["tools/list", "tools/call"]
+
+
+def test_a_server_that_ends_each_connection(http_server, connect):
+    def once(message):
+        return Reply(200, result(message, DONE), {"Connection": "close"})
+
+    server = http_server({"tools/call": once})
+    connection = connect(server.entry())
+    for _ in range(3):
+        assert connection.request("tools/call", CALL) == DONE
+    assert server.connections == 3
+
+
+@pytest.mark.parametrize("answer", [
+    Reply(500), Reply(500, b"<html>Sorry</html>"), Reply(200, b"<html>"), Reply(302),
+    lambda message: Reply(400, error(message, -32602))],
+    ids=["500", "500 and a page", "a page", "a redirect", "an error"])
+def test_a_connection_is_used_again_whatever_the_answer_was(http_server, connect, answer):
+    server = http_server({"tools/call": [answer, DONE]})
+    connection = connect(server.entry())
+    with pytest.raises(Failure):
+        connection.request("tools/call", CALL)
+    assert connection.request("tools/call", CALL) == DONE and server.connections == 1
+
+
+@pytest.mark.parametrize("answer", [
+    lambda message: itertools.repeat(b"x" * 2**20),
+    lambda message: Reply(500, b" " * (9 * 2**20)),
+    lambda message: Reply(200, b"<html>", {"Content-Length": "7"})],
+    ids=["a stream without end", "much too large", "it breaks off"])
+def test_a_connection_that_will_not_be_used_again_is_closed_at_once(http_server, connect, answer):
+    server = http_server({"tools/call": answer})
+    gc.disable()
+    try:
+        with pytest.raises(Failure):
+            connect(server.entry(timeout=0.5)).request("tools/call", CALL)
+        eventually(lambda: server.open[0].fileno() < 0)
+    finally:
+        gc.enable()
+
+
+# ── Reading ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("rest", [
+    SILENCE,           # the server keeps the stream open
+    b": more\n\n",     # or talks on, for ever
+    b"x" * 2**20,
+], ids=["silence", "more", "much more"])
+def test_after_the_answer_nobody_waits_for_more(http_server, connect, rest):
+    def talks_on(message):
+        yield result(message, DONE)
+        yield from itertools.repeat(rest)
+
+    server = http_server({"tools/call": [talks_on, DONE]})
+    connection = connect(server.entry())
+    assert connection.request("tools/call", CALL) == DONE
+    assert connection.request("tools/call", CALL) == DONE
+    assert server.hung_up.wait(PATIENCE)
+
+
+def raw(*parts: bytes, headers=b"Content-Type: text/event-stream\r\n"):
+    """A server that says these bytes to whoever comes, and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                visitor, _ = listener.accept()
+                with visitor:
+                    visitor.recv(65536)
+                    for part in parts:
+                        visitor.sendall(part)
+                    visitor.shutdown(socket.SHUT_WR)
+                    visitor.recv(65536)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+
+
+ANSWER = b'{"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "content": []}}'
+EVENT = b"data: " + ANSWER + b"\n\n"
+START = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+
+@pytest.mark.parametrize("said", [
+    START + b"\r\n" + EVENT,  # its end is the end of the connection
+    b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + EVENT,
+    b"HTTP/1.1 200\r\nContent-Type: application/json\r\n\r\n" + ANSWER,
+    START + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(EVENT) + EVENT + b"\r\n",
+    START + b"Content-Length: 99999\r\n\r\n" + EVENT,
+    START + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(EVENT) + EVENT + b"\r\nnonsense\r\n",
+], ids=["to the end", "HTTP/1.0", "no reason", "no last chunk", "too short", "a bad chunk"])
+def test_an_answer_that_is_there_counts_whatever_comes_after_it(connect, said):
+    listener, url = raw(said)
+    with listener:
+        assert connect(Server("raw", url=url)).request("tools/call", CALL)["content"] == []
+
+
+@pytest.mark.parametrize("said", [
+    b"", b"nonsense", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{",
+    START + b"\r\n", START + b"\r\ndata: {", START + b"\r\ndata: " + ANSWER,
+    START + b"Transfer-Encoding: chunked\r\n\r\n",
+    START + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    START + b"Transfer-Encoding: chunked\r\n\r\nff\r\ndata:",
+    START + b"Content-Encoding: gzip\r\n\r\n" + EVENT,
+    b"HTTP/1.1 999 What\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500 + b"\r\n", b"HTTP/1.1 200 OK\r\n" + b"X" * 70_000,
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"HTTP/1.1 200 OK\r\n\xff\xfe: \xff\r\n\r\n",
+    b"SSH-2.0-OpenSSH_9.9\r\n",
+], ids=lambda said: str(said[-30:]))
+def test_an_answer_that_breaks_off_is_a_failure_in_words(connect, said):
+    listener, url = raw(said)
+    with listener, pytest.raises(Failure) as caught:
+        connect(Server("raw", url=url)).request("tools/call", CALL)
+    assert caught.value.kind in ("broken", "status") and str(caught.value)
+
+
+def endless(message):
+    while True:
+        yield b"x" * 2**20
+
+
+def too_long(message):
+    return Reply(200, b"[" + b" " * (9 * 2**20) + b"]")
+
+
+def too_long_for_an_event(message):
+    yield b'data: {"a": "'
+    for _ in range(9):
+        yield b"x" * 2**20
+    yield b"\n\n"
+
+
+@pytest.mark.parametrize("answer", [too_long, too_long_for_an_event, endless],
+                         ids=["JSON", "an event", "endless"])
+@pytest.mark.line(50)
+def test_more_than_8_mb_is_too_much(http_server, connect, answer):
+    server = http_server({"tools/call": answer})
+    with pytest.raises(Failure, match="8 MB"):
+        connect(server.entry()).request("tools/call", CALL)
+
+
+def test_6_mb_are_not(http_server, connect):
+    text = "x" * (6 * 2**20)
+    server = http_server({"tools/call": new({"content": [{"type": "text", "text": text}]})})
+    assert connect(server.entry()).request("tools/call", CALL)["content"][0]["text"] == text
+
+
+@pytest.mark.parametrize("text", ["a,b," * 1_500_000, "C:\\users\\" * 500_000,
+                                  "x" * 6_000_000 + "\u00e9"], ids=["commas", "paths", "escapes"])
+def test_a_large_text_may_have_anything_in_it(http_server, connect, text):
+    long = {"content": [{"type": "text", "text": text}]}
+    server = http_server({"tools/call": new(long)})
+    assert connect(server.entry()).request("tools/call", CALL) == new(long)
+
+
+# ── Redirects ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.line(48)
+def test_a_redirect_takes_no_secrets_elsewhere(http_server, connect, status):
+    elsewhere = http_server({"tools/list": new({"tools": []})})
+    server = http_server({"tools/list": Reply(status, b"", {"Location": elsewhere.url}),
+                          "initialize": Reply(status, b"", {"Location": elsewhere.url})})
+    with pytest.raises(Failure, match="moved") as caught:
+        connect(server.entry(headers={"X-Api-Key": "s3cret"})).ask("tools/list")
+    assert caught.value.status == status
+    assert elsewhere.seen == [] and elsewhere.connections == 0
+
+
+def moving(server, status, ways):
+    """Answer at the last of these places; from the others, lead to the next."""
+    def answer(message):
+        at = [server.url.removesuffix("/mcp") + way if way[:1] == "/" else way
+              for way in ["/mcp", *ways]].index(server.url.removesuffix("/mcp")
+                                                + server.seen[-1].path)
+        return Reply(status, b"", {"Location": ways[at]}) if at < len(ways) else DONE
+
+    return answer
+
+
+@pytest.mark.line(48)
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("ways", [["/mcp/"], ["{origin}/other?token=abc"], ["/a", "/b", "/c"]],
+                         ids=str)
+def test_a_server_may_have_moved_within_its_own_house(http_server, connect, status, ways):
+    server = http_server({})
+    origin = server.url.removesuffix("/mcp")
+    ways = [way.format(origin=origin) for way in ways]
+    server.script["tools/call"] = moving(server, status, ways)
+    assert connect(server.entry(headers={"X-Api-Key": "k"})).request("tools/call", CALL) == DONE
+    assert [seen.path for seen in server.seen] == [
+        "/mcp", *(way.removeprefix(origin) for way in ways)]
+    for seen in server.seen:
+        assert (seen.verb, seen.message, seen.headers["X-Api-Key"]) == (
+            "POST", server.seen[0].message, "k")
+
+
+@pytest.mark.line(48)
+@pytest.mark.parametrize("status, ways, sent", [
+    (307, ["/a", "/b", "/c", "/d"], 4), (307, ["/a", "{elsewhere}"], 2), (308, ["{encrypted}"], 1),
+    (307, ["{by_another_name}"], 1), (307, ["//{elsewhere_host}/mcp"], 1),
+    (301, ["/a"], 1), (302, ["/a"], 1), (303, ["/a"], 1)], ids=str)
+def test_but_not_farther(http_server, connect, status, ways, sent):
+    elsewhere, server = http_server({"tools/call": DONE}), http_server({})
+    server.script["tools/call"] = moving(server, status, [way.format(
+        elsewhere=elsewhere.url, elsewhere_host=elsewhere.url.split("/")[2],
+        encrypted=server.url.replace("http:", "https:"),
+        by_another_name=server.url.replace("127.0.0.1", "localhost")) for way in ways])
+    with pytest.raises(Failure, match="moved"):
+        connect(server.entry(headers={"X-Api-Key": "k"})).request("tools/call", CALL)
+    assert elsewhere.connections == 0 and server.methods == ["tools/call"] * sent
+
+
+@pytest.mark.line(48)
+def test_passwords_of_other_programs_are_not_used(http_server, connect, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\ndefault login me password no\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    server = http_server({"tools/list": {"tools": []}, "tools/call": DONE}, old="2025-06-18",
+                         session="visit-1")
+    for headers in {}, {"Authorization": "Bearer mine"}:
+        connection = connect(server.entry(headers=headers))
+        connection.ask("tools/list")
+        connection.close()
+        assert {seen.headers["Authorization"] for seen in server.seen} == {
+            headers.get("Authorization")}
+        assert server.methods[-1] == "DELETE"
+        server.seen.clear()
