@@ -147,10 +147,10 @@ class Connection:
         """`auth` adds credentials to each HTTP request. `person` is held while somebody answers a
         server's question; None: nobody is there."""
         self.server = server
-        self.version = ""   # of MCP, as soon as Part 4 knows it
+        self.version = ""     # of MCP, as soon as Part 4 knows it
         self.patience = 10.0  # seconds to wait for the first answer of all
-        self.ready = False  # whether the handshake is done, where one is needed
-        self.visit = 0      # the number of handshakes so far
+        self.ready = False    # whether the handshake is done, where one is needed
+        self.handshakes = 0   # how many there were so far
         self.greeting = threading.Lock()  # one thread shakes hands, the others wait
         self.person = person or threading.Lock()
         self.capabilities = elicitation.CAPABILITIES if person else {}  # what we can do for it
@@ -168,7 +168,7 @@ class Connection:
                 seconds: float = 0) -> dict:
         """Send one request and return its result. Stopping the `job` ends the waiting. The server
         may be silent for so many `seconds`; 0: for its "timeout". Raises Failure."""
-        job, number, visit = job or Job(), next(self.numbers), self.visit
+        job, number, handshakes = job or Job(), next(self.numbers), self.handshakes
         if job.cancelled.is_set():
             raise Failure("cancelled", "stopped.")
         meta = versions.meta(self, method, number)  # a new server hears each time who we are
@@ -186,8 +186,8 @@ class Connection:
                     job.report_progress(as_dict(incoming.get("params")))
                 else:  # an older server has a question for you, and waits for the answer
                     reply = elicitation.reply_to(self, incoming, job)
-                    if self.visit == visit:  # else it is no longer the one that has asked
-                        inboxes.deliver(self, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
+                    if self.handshakes == handshakes:  # else it has forgotten that it has asked
+                        inboxes.deliver_reply(self, {"id": incoming["id"], **reply})
         raise Failure("broken", f"it hung up without answering {method}.")
 
     def notify(self, method: str, params: dict | None = None) -> None:
@@ -207,10 +207,10 @@ class Connection:
             answers = elicitation.answers_for(self, result, job, number)
         raise Failure("refused", "it asks and asks, and has no result.")
 
-    def forget(self, visit: int) -> None:
-        """The server has forgotten this visit, so the next request shakes hands again."""
+    def forget(self, handshakes: int) -> None:
+        """The server has forgotten our session, so the next request shakes hands again."""
         with self.greeting:  # (several calls may hear of it at the same time)
-            self.ready = self.ready and self.visit != visit
+            self.ready = self.ready and self.handshakes != handshakes
 
     def close(self) -> None:
         self.offers.job.cancelled.set()
@@ -360,7 +360,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
             connection.version, connection.patience = "", connection.server.timeout
             versions.raise_unless_new(failure, refused)  # in which case it has told us so
     connection.version = versions.NEWEST
-    if probe == "server/discover":
+    if probe == "server/discover" and result:
         connection.offers.learn(result)
     return result if probe == method else {}
 
@@ -368,7 +368,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
 def shake_hands(connection: Connection, job: Job) -> None:
     """The opening that older servers want. Raises Failure."""
     connection.transport.open()  # a program may have ended at our first request
-    connection.visit += 1
+    connection.handshakes += 1
     connection.version = versions.OLDER[0]
     ours = {"protocolVersion": versions.OLDER[0], "capabilities": connection.capabilities,
             "clientInfo": versions.ABOUT_US}

@@ -167,7 +167,7 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
     if failure.kind == "slow":
         return True
     if failure.kind == "session":
-        connection.forget(failure.visit)
+        connection.forget(failure.handshakes)
         return not failure.code or method != "tools/call"
     if failure.code == HEADER_MISMATCH and method == "tools/call":
         connection.offers.fetch("tools", job)

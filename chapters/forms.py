@@ -91,7 +91,7 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
     while True:
         optional = "" if is_needed or name in content else " (optional)"
         typed = job.ask_person(Question(f"{before}{describe(name, field)}{optional}".strip(),
-                                        default=shown(content.get(name, ""))[:200]))
+                                        default=one_line(shown(content.get(name, "")))))
         if typed is None:
             return False
         try:
@@ -197,5 +197,5 @@ def chosen(typed: str, choices: dict[str, str]) -> str:
     named = {title: value for value, title in choices.items()} | {it: it for it in choices}
     named = {key.lower(): value for key, value in named.items()} | named
     if not {typed, typed.lower()} & named.keys():
-        raise ValueError(f"{typed} is not one of them.")
+        raise ValueError(f"{one_line(typed)} is not one of them.")
     return named.get(typed) or named[typed.lower()]

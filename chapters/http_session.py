@@ -15,7 +15,7 @@ No password from ~/.netrc, which is for other programs. And no proxy on the way 
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and RFC
 9110 (redirects), https://www.rfc-editor.org/rfc/rfc9110#section-15.4. Left out: retries. Only
-again.py knows which request may be sent twice.
+failures.py knows which request may be sent twice.
 
 Try it:
 
@@ -29,6 +29,7 @@ Try it:
 """
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +41,7 @@ from requests.adapters import HTTPAdapter
 
 from chapters import trace
 from chapters.inboxes import Inbox
-from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, loads
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure
 
 CONNECT_SECONDS = 10
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -82,7 +83,7 @@ class Adapter(HTTPAdapter):
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
         if trace.is_on():
-            trace.trace("-->", self.name, loads(request.body or "null"),
+            trace.trace("-->", self.name, json.loads(request.body or "null"),
                         f"{request.method} {request.url}", request.headers.items())
         response = super().send(request, *args, **kwargs)
         trace.trace("<--", self.name, None, f"HTTP {response.status_code} {response.reason}",
@@ -113,6 +114,10 @@ class Session(requests.Session):
 
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
         """After a redirect: our credentials stay as they are, it is the same host."""
+
+    def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
+        """After a redirect: so does the way there."""
+        return proxies
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
         settings: Any = super().merge_environment_settings(url, *args)

@@ -117,12 +117,12 @@ class Inbox:
 def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
     """The inbox for what comes back of a request on a connection (chat.py's Connection), as long as
     the block waits for it. If the block gives up, the server is told."""
-    inbox, visit = Inbox(job), connection.visit
+    inbox, handshakes = Inbox(job), connection.handshakes
     connection.inboxes[message["id"]] = inbox
     try:
         yield inbox
     except Failure as failure:
-        failure.visit = visit
+        failure.handshakes = handshakes
         inbox.close()
         # The first request of all is not to be cancelled, and a new server over HTTP knows it by
         # the closed connection.
@@ -143,6 +143,14 @@ def deliver(connection: Any, message: dict) -> None:
         connection.transport.send(message, inbox)
         for _ in inbox.each(inbox.job, min(DELIVERY_SECONDS, connection.server.timeout)):
             pass
+
+
+def deliver_reply(connection: Any, reply: dict) -> None:
+    """Send the answer to a server's question, {"id": "s-1", "result": {...}}. Raises Failure."""
+    try:
+        deliver(connection, {"jsonrpc": "2.0", **reply})
+    except Failure as failure:  # our request is at work there, and must not be sent again
+        raise Failure("refused", f"our answer didn't reach it: {failure}") from None
 
 
 def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:

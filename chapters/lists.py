@@ -90,7 +90,7 @@ class Offers:
         """Whether a list may have changed without our knowledge: the server neither says how long
         it is true, nor has it promised to tell us of changes."""
         what = METHODS[key].partition("/")[0]
-        return self.is_old(key) or self.until[key] == math.inf and \
+        return self.is_old(key) or self.until.get(key) == math.inf and \
             not self.tells_of_changes(what) and (key == "tools" or self.has(key))
 
     def fetch(self, key: str, job: Job | None = None, is_second_try: bool = False) -> list[dict]:
@@ -104,7 +104,8 @@ class Offers:
                 items += map(as_dict, as_list(page.get(key)))
                 lasts = page.get("ttlMs")
                 if self.connection.is_new and is_number(lasts) and lasts > 0:
-                    self.until[key] = min(self.until[key], asked_at + min(lasts / 1000, A_DAY))
+                    lasts = asked_at + min(lasts / 1000, A_DAY)
+                    self.until[key] = min(self.until.get(key, math.inf), lasts)
         except Failure as failure:
             if items and failure.code == INVALID_PARAMS and not is_second_try:
                 return self.fetch(key, job, is_second_try=True)  # its cursor was too old

@@ -103,7 +103,7 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
             yield piece
             if "done" in piece:
                 # Only at its end can the connection serve the next request. It comes now, or never.
-                with contextlib.suppress(Failure):
+                with contextlib.suppress(Problem):
                     list(inbox.each(job, 1))
                 return
     except Failure as failure:

@@ -68,7 +68,7 @@ class Failure(Problem):
         self.kind, self.status, self.code, self.data = kind, status, code, data
         self.retry_after = retry_after  # seconds
         self.login = login              # a function; raises Problem
-        self.visit = 0                  # which of the handshakes with the server it came after
+        self.handshakes = 0             # how many there had been with the server
 
 
 # ── What comes in ────────────────────────────────────────────────────────────────────────

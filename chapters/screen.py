@@ -29,7 +29,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from chapters.events import *
@@ -76,6 +76,8 @@ class Screen:
             for event in events:
                 self.show_one(event, waiting_for)
         finally:
+            if isinstance(events, Generator):  # also when Ctrl-C came while we asked or printed
+                events.close()
             self.status("")
             if self.last == "Text":
                 print(flush=True)
@@ -159,5 +161,7 @@ class Screen:
             self.say("> ", end="")
         with contextlib.suppress(EOFError):
             question.answer = input("" if self.only_answer else "> ").strip()
-            if question.choices:
-                question.answer = question.answer.lower()[:1]
+            if question.choices:  # "yes" is as good as "y", but "abort" is no "a"
+                typed = question.answer.lower()
+                fits = question.choices.get(typed[:1], "").startswith(typed[1:] and typed)
+                question.answer = typed[:1] if fits else ""

@@ -133,8 +133,8 @@ class Program:
             # From a server that doesn't understand our first request. (Later on, it may be about a
             # notification.)
             number = waiting[-1] if waiting else None
-        if number in waiting:
-            self.connection.inboxes[number].put(message)
+        if number in waiting and (inbox := self.connection.inboxes.get(number)):
+            inbox.put(message)
 
     def hear_complaints(self, process: Any, last_words: deque[bytes]) -> None:
         """Standard error is for complaints. We keep the last, in case the program dies of it."""
@@ -206,6 +206,8 @@ def close_all(connections: Iterable[Any]) -> Generator[Event, None, None]:
 def end_process(process: Any, seconds: float = 2) -> None:
     """Wait for a program whose input is closed. If it doesn't end, ask; if not even then, kill.
     What it has started itself, and left behind, is asked and killed in any case."""
+    if getattr(process, "is_over", False):  # its number may be somebody else's by now
+        return
     for sign in ("SIGTERM", "SIGKILL"):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
@@ -215,3 +217,4 @@ def end_process(process: Any, seconds: float = 2) -> None:
             else:                      # (Windows has no groups)
                 process.kill()
     process.wait()
+    process.is_over = True

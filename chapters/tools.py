@@ -47,11 +47,12 @@ import itertools
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from chapters.events import Event, Note, Question
-from chapters.outside import UNSEEN, as_dict, one_line
+from chapters.outside import as_dict, one_line
 
 MAX_FILES = 20  # of one result
 
@@ -147,8 +148,9 @@ def for_reading(arguments: dict) -> str:
     lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
              for one in lines]
     lines[100:] = [f"  ... and {len(lines) - 100} more arguments"] if len(lines) > 100 else []
-    hidden = {code: f"\\u{code:04x}" for code in UNSEEN}
-    return "\n".join(["{", *lines, "}"]).translate(hidden)
+    text = "\n".join(["{", *lines, "}"])
+    return text.translate({ord(one): f"\\u{ord(one):04x}" for one in text if one != "\n" and
+                           unicodedata.category(one) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")})
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────

@@ -65,8 +65,9 @@ def shown(arrow: str, name: str, message: object, http: str,
     """A message as it may be shown: no secrets, no control codes, at most 200 lines."""
     lines = [http] if http else []
     lines = [without_secrets(line) for line in lines]
-    lines += [f"{key}: {without_secrets(value) if key.lower() in HARMLESS else '***'}"
-              for key, value in headers]
+    for key, value in headers:  # (of what is in base64, one can't see whether it is harmless)
+        harmless = key.lower() in HARMLESS and not value.startswith("=?")
+        lines.append(f"{key}: {without_secrets(value) if harmless else '***'}")
     if message:
         text = json.dumps(message, indent=2, ensure_ascii=False)
         text = re.sub(r'("requestState": )".*"', r'\1"***"', text)

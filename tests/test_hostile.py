@@ -55,8 +55,9 @@ class Case:
 # These take their time and their memory, so they get a process of their own, below.
 HEAVY = {"sends_a_body_of_empty_lists", "sends_a_long_text_with_an_emoji", "turns_large_pages",
          "sends_a_body_of_nested_lists", "sends_a_body_of_nested_lists_and_half_a_letter",
-         "turns_pages_of_nested_lists", "asks_for_ever_and_never_listens",
-         "sends_a_list_of_small_texts", "repeats_the_end_of_its_text_as_data"}
+         "turns_pages_of_nested_lists", "turns_pages_of_small_objects",
+         "asks_for_ever_and_never_listens", "sends_a_list_of_small_texts",
+         "repeats_the_end_of_its_text_as_data"}
 ALL_WRONG = [f"says_{name}" for name in WRONG]
 CASES = [
     *(Case([name], only) for name in HTTP if name not in HEAVY for only in ("", "tools/call")),
@@ -273,7 +274,8 @@ def test_the_whole_program_stays_below_200_mb(tmp_path, names):
 @pytest.mark.parametrize("names", [
     "sends_a_body_of_empty_lists-http", "sends_a_list_of_small_texts-http",
     "sends_a_body_of_nested_lists-http", "sends_a_body_of_nested_lists_and_half_a_letter-http",
-    "turns_pages_of_nested_lists-http", "repeats_the_end_of_its_text_as_data-http"])
+    "turns_pages_of_nested_lists-http", "turns_pages_of_small_objects-http",
+    "repeats_the_end_of_its_text_as_data-http"])
 def test_the_whole_program_stays_below_512_mb_in_the_worst_case(tmp_path, names):
     assert peak(tmp_path, names) < 512
 

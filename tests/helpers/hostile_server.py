@@ -53,7 +53,7 @@ STILL_WORK = {
 # Those that want a handshake, and those that show in the list of tools, not in a call.
 OF_THE_OLD = {"forgets_each_session", "asks_the_person_for_ever", "asks_in_a_storm"}
 IN_LISTS_ONLY = {"turns_pages_for_ever", "turns_pages_for_ever_and_slowly", "turns_large_pages",
-                 "turns_pages_of_nested_lists",
+                 "turns_pages_of_nested_lists", "turns_pages_of_small_objects",
                  "has_10_000_tools", *(name for name in STILL_WORK if name.endswith("_schema"))}
 
 
@@ -373,15 +373,21 @@ def turns_large_pages(request: dict) -> dict:
     return page
 
 
-@of(MESSAGES)
-def turns_pages_of_nested_lists(request: dict) -> bytes:
-    """The same, and each page takes as much memory as it can."""
-    page = turns_pages_for_ever(request)
-    if page["result"]["nextCursor"] == "25":
-        del page["result"]["nextCursor"]
-    for tool in page["result"].get("tools", []):
-        tool["inputSchema"] = {"x": "HERE"}
-    return as_bytes(page).replace(b'"HERE"', b"[" + NESTED * (8_000_000 // len(NESTED)) + b"[]]")
+def pages_of(piece: bytes, times: int) -> Callable:
+    """The same, and in each page is a list of these pieces, and half of a character."""
+    def turn(request: dict) -> bytes:
+        page = turns_large_pages(request)
+        for tool in page["result"].get("tools", []):
+            tool |= {"description": "", "inputSchema": {"x": "HERE"}}
+        return as_bytes(page).replace(b'"HERE"', b"[" + piece * times + b'"\\ud83d"]')
+
+    return turn
+
+
+MESSAGES |= {
+    "turns_pages_of_nested_lists": pages_of(NESTED, 8_000_000 // len(NESTED)),
+    "turns_pages_of_small_objects": pages_of(b'{"":0},', 900_000),
+}
 
 
 @of(MESSAGES)

@@ -69,7 +69,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         arrived = time.monotonic()
-        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(body) < int(self.headers["Content-Length"]):
+            raise ConnectionError("the client has left")
+        message = json.loads(body)
         with self.server.guard:
             self.server.news["requests"].append([arrived, message.get("method", "model")])
         _, kind, *rest = self.path.split("/")
