@@ -9,6 +9,7 @@ import os
 
 import requests
 
+from chapters.http_session import direct, reason_in, with_proxy
 from chapters.outside import as_dict, as_list, loads, without_secrets
 from chat import LLM, Problem, run
 
@@ -26,14 +27,15 @@ def lm_studio_from_env() -> LLM:
         f"Could not connect to LM Studio at {without_secrets(url)}.\n"
         "Open LM Studio, load a model, and start its server (Developer, Start Server)."))
     try:  # it lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
-        with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True) as response:
+        with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True,
+                          proxies=direct(url)) as response:
             body = b""
             for piece in response.iter_content(65536):
                 if len(body := body + piece) > 2**20:  # that is no list of models
                     break
             listed = as_dict(loads(body))
-    except requests.RequestException:
-        raise Problem(llm.unreachable) from None
+    except OSError as error:  # (all that requests raises is one)
+        raise Problem(with_proxy(f"{llm.unreachable}{reason_in(error)}", url)) from None
     except ValueError:
         listed = {}  # it's there, and that is all we need to know
     llm.model = os.getenv("LMSTUDIO_MODEL") or only_model(listed)

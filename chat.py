@@ -486,7 +486,6 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             job.about = name
             return list_tools(self.connections[name], job)
 
-        # Each is a job of its own. (Where somebody has to sign in first, that is done.)
         answers = yield from jobs.with_logins([partial(work, name) for name in self.connections])
         found = dict(zip(self.connections, answers, strict=True))
         for name, server in self.servers.items():  # in the order of the file
@@ -514,6 +513,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
         """One turn: yields what happens, until the model has said its last word. (A question can
         also be some messages, like those of a server's prompt.)"""
+        yield from lists.news(self.working)  # what came of asking servers in the background
         asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
         messages = replies.in_turn([*self.messages, *self.notes, *asked])
         for _ in range(MAX_ROUNDS):

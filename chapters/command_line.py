@@ -26,6 +26,7 @@ Try it:
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -38,6 +39,10 @@ from chapters import trace
 from chapters.http_session import add_nothing
 from chapters.outside import Problem, clean
 from chapters.settings import read_env
+
+STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+# They are closed, full, on a terminal that is gone, or (EINVAL, on Windows) nobody reads them.
+STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL}
 
 
 def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
@@ -85,10 +90,11 @@ def whole(text: str) -> str:
 @contextlib.contextmanager
 def in_words() -> Iterator[None]:
     """Whatever ends the block early becomes words and an exit status. (Bugs become tracebacks.)"""
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115  (it can be closed, too)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):  # what can't be shown here becomes "?"
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+    for name, mode in STREAMS.items():
+        if getattr(sys, name) is None or getattr(sys, name).closed:  # like "chat.py hi >&-"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (it stays open)
+        if hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="replace")  # what can't be shown becomes "?"
     for name in ("SIGTERM", "SIGHUP"):  # the window is closed: our servers should end, too
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
@@ -99,9 +105,17 @@ def in_words() -> Iterator[None]:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads our answer has stopped, like "| head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        if error.errno not in STREAM_ERRORS:
+            raise
+        for stream in (sys.stdout, sys.stderr):  # or Python complains once more when it ends
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        # (Whoever stops reading our answer, like "| head", knows that.)
+        sys.exit(1 if error.errno == errno.EPIPE else f"\nCan't read or print: {error.strerror}.\n"
+                 "Look where standard input and output come from and go to.")
 
 
 # ── Signing in ───────────────────────────────────────────────────────────────────────────

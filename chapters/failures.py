@@ -33,7 +33,7 @@ Left out: signing in, which is oauth_handler.py.
 Try it:
 
 >>> from types import SimpleNamespace
->>> toy = SimpleNamespace(name="toy", url="http://localhost:9/mcp?token=abc")
+>>> toy = SimpleNamespace(url="http://localhost:9/mcp?token=abc", headers={}, env={})
 >>> print(in_words(requests.exceptions.ConnectTimeout(), toy))
 nobody answers at localhost:9. Is the server running?
 >>> busy, broken = Failure("status", "", 429, retry_after=7), Failure("broken", "")
@@ -49,38 +49,70 @@ import requests
 import urllib3  # what requests is made with; here only for the names of its errors
 
 from chapters import elicitation
+from chapters.http_session import causes, host_in, new_address, reason_in, with_proxy
 from chapters.inboxes import METHOD_NOT_FOUND, is_answer, messages_in, refusal
 from chapters.jobs import Job
-from chapters.outside import Failure, Problem, as_dict, clean
-from chapters.versions import HEADER_MISMATCH
+from chapters.outside import (
+    Failure,
+    Problem,
+    as_dict,
+    clean,
+    has_token,
+    one_line,
+    without_ours,
+    without_tags,
+)
+from chapters.replies import words_in
+from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT, ends_in_sse, speaks_like_2024
 
 LONGEST = 10  # seconds that we wait because a server says so
 
+# What has happened, and what to do. The words of the server come in between.
 STATUS_IN_WORDS = {
-    3: "it has moved ({status}).\nPut its new address in \"url\".",
+    3: "it has moved to {there} ({status}).\nPut its new address in \"url\".",
     4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
     5: "it has a problem of its own ({status}).\nTry again later.",
     401: "it doesn't accept our token ({status}).\nGet a new one, and put it in the \"url\" or "
          "the \"headers\" of \"{name}\" in mcp_servers.json.",
     403: "our token isn't enough for that ({status}).\nAsk whoever runs the server.",
     404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
-    405: "this address doesn't take our messages ({status}).\nCheck its \"url\". (The HTTP+SSE "
-         "transport of 2024 is not supported.)",
+    405: "this address doesn't take our messages ({status}).\nCheck its \"url\".",
+    407: "your proxy wants a login ({status}).\nPut it into HTTP_PROXY and HTTPS_PROXY: "
+         "http://NAME:PASSWORD@HOST:PORT.",
     429: "it has too much to do ({status}).\nTry again in a minute.",
 }
-NETWORK_IN_WORDS: dict[Any, str] = {
-    requests.exceptions.SSLError: "{host} doesn't speak https properly (its certificate?).",
-    requests.exceptions.ProxyError: "your proxy doesn't let us through to {host}.",
-    urllib3.exceptions.NameResolutionError: "there is no {host}, or this computer is offline.",
-    (urllib3.exceptions.NewConnectionError, requests.exceptions.ConnectTimeout):
-        "nobody answers at {host}. Is the server running?",
-    (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError):
-        "{host} can't be an address. Check its \"url\".",
-    requests.exceptions.InvalidHeader: "its \"headers\" have a line end in them.",
-    requests.exceptions.TooManyRedirects: "it has moved, and sends us in circles.\nCheck its "
-                                          "\"url\".",
-    UnicodeError: "its \"headers\" have a character in them that a header can't have.",
+TO_A_STRANGER = {
+    401: "it wants to know who you are ({status}).\nSign in: set \"auth_type\": \"oauth\" for "
+         "\"{name}\" in mcp_servers.json. Or put a token into its \"headers\".",
+    403: "it doesn't let us in ({status}).\nAsk whoever runs the server. If it is for people who "
+         "sign in, set \"auth_type\": \"oauth\".",
 }
+FORGETFUL = ("it has forgotten our session at once, twice.\nSeveral machines seem to answer at "
+             "this address without sharing their sessions. Ask whoever runs the server.")
+# By the names of a library's errors, and by the reason in the innermost of them.
+ON_THE_WAY = {
+    "InvalidURL|LocationParseError|UnsupportedProtocol":
+        "an address on the way to {host} can't be right.\nCheck {setting}.",
+    "InvalidHeader|Unicode|Illegal header":  # (the reason would show the header)
+        "{headers} can't be sent: they have a line end or a character in them that isn't plain.",
+    "for SOCKS|Using SOCKS":
+        "a SOCKS proxy takes another package.\nStart this program with: uv run --with pysocks "
+        "--with socksio python chat.py",
+    "ProxyError|InvalidProxyURL|ProxySchemeUnknown|scheme for proxy":
+        "your proxy doesn't let us through to {host}{reason}.\nMost proxies are http://..., also "
+        "for https.",
+    "certificate bundle|FileNotFound|IsADirectory|OpenAIError (Permission|SSL)":
+        "the file with certificates can't be used{reason}.\nLook at {files}.",
+    "SSL":
+        "there is no safe https connection to {host}{reason}.\nDoes it speak https at all? Behind "
+        "a company's proxy, put the file with its certificate into {files}.",
+    "NameResolutionError|gaierror": "there is no {host}, or this computer is offline.",
+    "NewConnectionError|ConnectTimeout|ConnectError": "{nobody}{reason}",
+    "TooManyRedirects": "{it} has moved in circles.\nCheck {setting}.",
+    "Decod": "what {it} answers can't be read{reason}.",
+    "": "{it} broke off before the answer was complete{reason}.{again}",
+}
+OFFERS_LOGIN = re.compile("resource_metadata|authorization_uri|oauth", re.I)
 
 
 # ── What it means ────────────────────────────────────────────────────────────────────────
@@ -93,14 +125,21 @@ def in_words(error: Exception, server: Any) -> Exception:
     if isinstance(error, Problem):  # of oauth_handler.py: some can be helped by signing in
         login = getattr(error, "login", None)
         return Failure("login" if login else "unreachable", str(error), login=login)
-    host = re.split("[/?#]", server.url)[2].rpartition("@")[2]
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    for kind, words in NETWORK_IN_WORDS.items():
-        if isinstance(error, kind) or isinstance(reason, kind):
-            return Failure("unreachable", words.format(host=host))
-    if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError, OSError)):
-        return Failure("broken", "it broke off before it had answered.")
-    return error
+    if not isinstance(error, (OSError, urllib3.exceptions.HTTPError, UnicodeError)):
+        return error  # (all that requests raises is an OSError)
+    nobody = f"nobody answers at {host_in(server.url)}. Is the server running?"
+    failure = on_the_way(error, server.url, it="it", again="", nobody=nobody, setting='its "url"',
+                         headers='its "headers"', files="REQUESTS_CA_BUNDLE (or CURL_CA_BUNDLE)")
+    return Failure(failure.kind, without_ours(str(failure), server))
+
+
+def on_the_way(error: BaseException, url: str, **words: str) -> Failure:
+    """What went wrong on the way to an address, and what to do. The `words` fill in ON_THE_WAY."""
+    reason = reason_in(error)
+    names = " ".join(type(one).__name__ for one in causes(error)) + reason
+    kind = next(kind for kind in ON_THE_WAY if re.search(kind, names))
+    text = ON_THE_WAY[kind].format(host=host_in(url), reason=reason, **words)
+    return Failure("broken" if kind in ("", "Decod") else "unreachable", with_proxy(text, url))
 
 
 def messages_in_body(response: requests.Response, body: bytes, message: dict, server: Any
@@ -115,19 +154,42 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
                       (error.code or -1) if error else 0)
     for incoming in found:
         # It is our answer, whatever its id: some servers put null.
-        if "error" in incoming and status < 500 and status not in (401, 403, 429):
+        is_mcp = "jsonrpc" in incoming or "code" in as_dict(incoming.get("error"))
+        if "error" in incoming and is_mcp and status < 500 and status not in (401, 403, 429):
             raise refusal(incoming["error"], server, status)
+        if "error" in incoming and status < 300:
+            raise refusal({"message": words_in(incoming)}, server, status)
+    if status >= 400 and speaks_like_2024(response, message, server):
+        raise Failure("refused", OLD_TRANSPORT)
     if status >= 300:
-        seconds = response.headers.get("Retry-After", "")
-        words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
-        reason = clean(f"{status} {response.reason}")[:60]
-        raise Failure("status", words.format(status=reason, name=server.name), status,
-                      retry_after=float(seconds) if re.fullmatch(r"\d{1,4}", seconds) else 1)
+        raise by_status(response, body, server)
     if not found and {"id", "method"} <= set(message):  # (only a request is answered)
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip()[:60]
-        raise Failure("broken", f"it answers with {kind or 'nothing'}, not with MCP.\n"
-                                'Check its "url".', status)
+        raise Failure("broken", with_proxy(f"it answers with {kind or 'nothing'}, not with MCP.\n"
+                                           'Check its "url".', server.url), status)
     return found
+
+
+def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
+    """What a status means, and what the server says itself."""
+    status, seconds = response.status_code, response.headers.get("Retry-After", "")
+    said = without_tags(words_in(body.decode("utf-8", "replace")))
+    token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
+    words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
+    if not token and not has_token(server):
+        words = TO_A_STRANGER.get(status, words)
+    elif status == 401 and OFFERS_LOGIN.search(response.headers.get("WWW-Authenticate", "")):
+        words += ' Or sign in instead: "auth_type": "oauth".'
+    words = words.format(status=clean(f"{status} {response.reason}")[:60], name=server.name,
+                         there=without_ours(new_address(response), server))
+    if said:
+        said = one_line(without_ours(said, server).replace(token or "\0", "***"))[:150]
+        words = words.replace("\n", f' It says: "{said}"\n', 1)
+    if ends_in_sse(response.url):
+        words += f" (Or {OLD_TRANSPORT.partition('.')[0]}.)"
+    words = words if body.lstrip()[:1] in (b"{", b"[") else with_proxy(words, server.url)
+    return Failure("status", words, status, retry_after=float(
+        seconds) if re.fullmatch(r"\d{1,4}", seconds) else 1)
 
 
 def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) -> bool:
@@ -136,7 +198,8 @@ def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) ->
     codes = [as_dict(one.get("error")).get("code") for one in found]
     status = response.status_code
     return "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
-        status == 404 or status in (400, 401, 403, 422) and b"session" in body.lower())
+        status == 404 or status in (400, 401, 403, 409, 410, 422) and
+        re.search(b"session|not initialized", body, re.I) is not None)
 
 
 # ── Whether to ask again ─────────────────────────────────────────────────────────────────
@@ -158,7 +221,13 @@ def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: J
     except Failure as failure:
         if job.cancelled.is_set() or not may_ask_again(connection, failure, method, job):
             raise
-    return send()
+        first = failure
+    try:
+        return send()
+    except Failure as failure:
+        if first.kind == failure.kind == "session":
+            raise Failure("session", FORGETFUL, failure.status, failure.code) from None
+        raise
 
 
 def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:

@@ -11,7 +11,10 @@ socket of each request while it is being answered, in the inbox that waits for t
 Redirects. A server that has moved on the same host is followed. To another host we don't go,
 because our headers, with the secrets in them, would go there, too.
 
-No password from ~/.netrc, which is for other programs. And no proxy on the way to this computer.
+No password from ~/.netrc, which is for other programs.
+
+No proxy on the way to this computer. For all other addresses, requests looks at HTTPS_PROXY and
+NO_PROXY, and at REQUESTS_CA_BUNDLE for the certificate of a company that reads what passes.
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and RFC
 9110 (redirects), https://www.rfc-editor.org/rfc/rfc9110#section-15.4. Left out: retries. Only
@@ -30,6 +33,7 @@ Try it:
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -41,10 +45,11 @@ from requests.adapters import HTTPAdapter
 
 from chapters import trace
 from chapters.inboxes import Inbox
-from chapters.outside import MAX_BYTES, TOO_LARGE, Failure
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line, without_secrets
 
 CONNECT_SECONDS = 10
-LOCAL = ("localhost", "127.0.0.1", "::1")
+HERE = re.compile(r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|"
+                  r"\[[0:]*:0*1\])(:\d*)?([/?#]|$)", re.I)
 
 here = threading.local()  # here.inbox: the inbox for which this thread sends a request
 
@@ -121,7 +126,7 @@ class Session(requests.Session):
 
     def merge_environment_settings(self, url: Any, *args: Any) -> Any:
         settings: Any = super().merge_environment_settings(url, *args)
-        return {**settings, "proxies": {}} if urlsplit(url).hostname in LOCAL else settings
+        return {**settings, "proxies": direct(url) or settings["proxies"]}
 
 
 def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -130,15 +135,17 @@ def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 @contextlib.contextmanager
-def send(session: Session, verb: str, url: str, inbox: Inbox, seconds: float | None = None,
-         **more: Any) -> Iterator[requests.Response]:
+def send(session: Session, verb: str, url: str, inbox: Inbox, headers: dict[str, str],
+         seconds: float | None = None, **more: Any) -> Iterator[requests.Response]:
     """Send a request, and give its response as soon as its headers are there. `seconds` is how
     long the server may be silent; None: until somebody calls inbox.close(), which ends it at any
     time. Raises what requests and urllib3 do."""
     here.inbox = inbox
+    # (A key that was copied may have a blank or a line end at its end.)
+    headers = {name: value.strip() for name, value in headers.items()}
     try:
-        with session.request(verb, url, stream=True, timeout=(seconds or CONNECT_SECONDS, seconds),
-                             **more) as response:
+        with session.request(verb, url, stream=True, headers=headers, **more,
+                             timeout=(seconds or CONNECT_SECONDS, seconds)) as response:
             if verb == "GET":  # its connection ends with it: some serve one after the other
                 response.raw.release_conn = lambda: None  # type: ignore[method-assign]
             inbox.opened.set()
@@ -179,3 +186,62 @@ def read_rest(response: requests.Response, inbox: Inbox) -> None:
                 if not response.raw.read1(65536):
                     break
     inbox.socket = None  # so that whoever gets the answer, and closes the inbox, leaves it alone
+
+
+# ── The way there ────────────────────────────────────────────────────────────────────────
+
+def direct(url: str) -> dict[str, str]:
+    """What `requests` takes as `proxies`: to an address on this computer, we go without one.
+
+    >>> direct("http://127.0.0.2:8000/mcp"), direct("https://localhost.example.com/mcp")
+    ({'http': '', 'https': ''}, {})
+    """
+    return {"http": "", "https": ""} if HERE.match(url) else {}
+
+
+def host_in(url: str) -> str:
+    return re.split("[/?#]", url)[2].rpartition("@")[2]
+
+
+def with_proxy(words: str, url: str) -> str:
+    """What went wrong on the way to an address. If a proxy is there, it may be the reason."""
+    proxy: str | None = ""
+    with contextlib.suppress(ValueError):  # (it may be no address at all)
+        proxy = requests.utils.select_proxy(
+            url, direct(url) or requests.utils.get_environ_proxies(url))
+    if not proxy:
+        return words
+    return words + (" " if "\n" in words else "\n") + "(The reason may be your proxy, " \
+        f"{proxy.rpartition('@')[2]}: see HTTPS_PROXY and NO_PROXY.)"
+
+
+def new_address(response: requests.Response) -> str:
+    """Where a redirect leads to, without secrets."""
+    location = response.headers.get("Location", "").partition("#")[0]
+    with contextlib.suppress(ValueError):
+        location = location and urljoin(response.url, location)
+    return one_line(without_secrets(location)) or "another address"
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error of a library, the one that it was made of, and so on."""
+    found = [error]
+    while len(found) < 20:
+        inside = [one for one in found[-1].args if isinstance(one, Exception)]
+        inner = inside[-1] if inside else found[-1].__cause__
+        if inner is None:
+            break
+        found.append(inner)
+    return found
+
+
+def reason_in(error: BaseException) -> str:
+    """Why a library has failed, as its innermost error says, without secrets; "": it doesn't say.
+
+    >>> reason_in(ConnectionError(OSError(111, "Connection refused")))
+    ' (Connection refused)'
+    """
+    last = causes(error)[-1]
+    text = re.sub(r"^\[[^]]*\] ?| ?\(_ssl.*?\)", "", getattr(last, "strerror", "") or str(last))
+    text = one_line(re.sub(r"//[^/\s]*@", "//***@", text)).rstrip(".")
+    return f" ({text})" if text else ""

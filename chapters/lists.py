@@ -65,6 +65,8 @@ class Offers:
         self.until: dict[str, float] = {}        # by list: the time.monotonic() when it gets old
         self.mirrored: dict[str, header_arguments.Mirrored | None] = {}  # by tool
         self.job = Job()                         # what happens in the background
+        self.notes: list[Note] = []              # what it has to say, with the next question
+        self.job.report = self.notes.append
         self.one_at_a_time = threading.Lock()
         self.thread = threading.Thread()         # the last that did it
 
@@ -119,7 +121,9 @@ class Offers:
         server = self.connection.server
         found: dict[str, dict] = {}
         for tool in items:
-            if isinstance(name := tool.get("name"), str) and name in (server.tools or [name]):
+            as_a_task = as_dict(tool.get("execution")).get("taskSupport") == "required"
+            if isinstance(name := tool.get("name"), str) and name in (server.tools or [name]) \
+                    and not as_a_task:  # (we can't run tasks)
                 found.setdefault(name, tool)
         if self.connection.is_new and server.url:
             header_arguments.look_for(found, self.mirrored, server.name, job)
@@ -139,7 +143,7 @@ class Offers:
     def refresh_in_background(self, keys: Iterable[str] = METHODS) -> None:
         """Ask for those of these lists that are old. wait() waits for that."""
         if any(map(self.is_old, keys)) and not self.thread.is_alive():
-            self.thread = in_background(self.refresh, keys)
+            self.thread = in_background(self.refresh, keys, A_MOMENT / 2)
 
     def look_again(self, keys: Iterable[str]) -> None:
         """Somebody wants to see these lists as they are now: ask for what may have changed."""
@@ -170,6 +174,13 @@ class Offers:
                     continue
                 with contextlib.suppress(Failure):
                     self.fetch(key, self.job)
+
+
+def news(connections: list[Any]) -> Iterator[Note]:
+    """What came of asking these connections' servers in the background."""
+    for connection in connections:
+        while connection.offers.notes:
+            yield connection.offers.notes.pop(0)
 
 
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]]:

@@ -20,46 +20,48 @@ https://platform.openai.com/docs/api-reference/chat
 Left out: the package's own classes for pieces, because services put things into them that they
 don't know; and other languages than OpenAI's.
 
-Try it. Services don't agree on where in an error the words are:
+Try it. A refusal that means one of our tools can be mended:
 
->>> words_in([{"error": {"message": "API key not valid."}}])
-'API key not valid.'
->>> words_in({"detail": [{"loc": ["body"], "msg": "Field required"}]})
-'Field required'
+>>> add = {"function": {"name": "toy__add"}}
+>>> no({"message": "Invalid 'tools[0].function.name'"}, LLM("gpt-4o-mini", "a-key"), [add]).tools
+['toy__add']
 """
 
 import contextlib
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from chapters.events import Event, Note
+from chapters.failures import on_the_way
+from chapters.http_session import with_proxy
 from chapters.inboxes import END, Inbox
 from chapters.jobs import Job, in_background
-from chapters.outside import Failure, Problem, as_dict, as_list, loads, without_secrets
+from chapters.outside import Failure, Problem, as_dict, loads, without_secrets, without_tags
+from chapters.replies import NO_SERVICE, error_in, words_in
 from chapters.server_sent_events import read_events
 from chapters.settings import LLM
 
+OPENAI, FILES = "https://api.openai.com/v1", ("SSL_CERT_FILE", "SSL_CERT_DIR")
 SECONDS = 3600  # that a model may think without a word
 
 
 def load_in_background(llm: LLM) -> None:
-    """Load the openai package while our requests to the servers are on their way, or somebody is
-    typing. (Any sooner, it slows the start down.)"""
+    """Load the openai package while our requests are on their way, or somebody is typing."""
     def load() -> None:
-        time.sleep(0.1)
-        with contextlib.suppress(Problem):  # it comes again with the first question
+        time.sleep(0.1)  # any sooner, it slows the start down
+        with contextlib.suppress(Exception):  # it comes again with the first question
             _ = llm.client
 
     in_background(load)
 
 
 class Mendable(Problem):
-    """A "no" that we can do something about: the conversation is longer than what the model can
-    read, or the service doesn't take some `tools` (full names), for a reason of its own."""
+    """A "no" that we can mend: the conversation is too long, or some `tools` aren't taken."""
 
     def __init__(self, text: str, tools: list[str] | None = None):
         super().__init__(text)
@@ -89,7 +91,11 @@ def mended(ask: Callable[[list[dict]], Generator[Event, None, dict]], messages: 
             yield from map(Note, notes)
             return reply
         except Mendable as problem:
-            notes.append(problem.mend(messages, left_out))
+            note = problem.mend(messages, left_out)
+            if problem.tools:  # it stays left out, whatever becomes of this question
+                yield Note(note)
+            else:
+                notes.append(note)
 
 
 # ── Asking ───────────────────────────────────────────────────────────────────────────────
@@ -126,8 +132,8 @@ def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> No
             stream = response.http_response.extensions["network_stream"]
             inbox.socket = stream.get_extra_info("socket")
             for piece in read(response.iter_bytes(), llm):
-                if piece.get("error"):
-                    raise no(words_in(piece) or json.dumps(piece), llm, tools)
+                if said := error_in(piece):
+                    raise no(said, llm, tools)
                 if inbox.closed.is_set():
                     return
                 inbox.put(piece)
@@ -140,26 +146,36 @@ def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> No
 
 def read(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
     """The pieces in the body of a response. Raises Problem."""
-    start = next(chunks, b"")
-    if start.lstrip()[:1] in (b"{", b"["):  # not streamed, though we have asked for that
-        # (As one event, without line ends. It has the same limit on its size.)
+    start = b""
+    while not start and (chunk := next(chunks, b"")):
+        start = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")  # (some send empty lines while they think)
+    if start[:1] == b"<":  # a page for people
+        raise Problem(with_proxy(NO_SERVICE, llm.base_url or OPENAI))
+    is_whole = start[:1] in (b"{", b"[")  # not streamed, though we have asked for that
+    if is_whole:  # (As one event, without line ends. It has the same limit on its size.)
         chunks = (chunk.translate(None, b"\r\n") for chunk in itertools.chain([start], chunks))
         start = b"data: "
     # (The last event may lack the empty line that ends it.)
     for event in read_events(itertools.chain([start], chunks, [b"\n\n"])):
-        if event.get("data") == "[DONE]":
+        data = event.get("data", "").strip()
+        if event.get("event") == "error":
+            yield {"error": data}
+        elif data == "[DONE]":
             yield {"done": True}
-        elif event.get("data"):
-            yield piece_in(event["data"], llm)
+        elif data:
+            yield from pieces_in(data, llm, is_whole)
 
 
-def piece_in(text: bytes | str, llm: LLM) -> dict:
+def pieces_in(text: str, llm: LLM, is_whole: bool) -> list[dict]:
     try:
-        piece = loads(text, keep_halves=True)
+        found = loads(text, keep_halves=True)
     except ValueError as error:
         raise Problem(f"The model's service sends something that can't be read ({error}):\n"
                       f"{llm.without_key(text)[:100]}") from None
-    return as_dict(piece[0] if isinstance(piece, list) and piece else piece)
+    pieces = list(map(as_dict, found if isinstance(found, list) else [found]))
+    if is_whole and not any(one.get("choices") or error_in(one) for one in pieces):
+        raise Problem(f"{NO_SERVICE}\nIt says: {llm.without_key(words_in(found) or text)}")
+    return pieces
 
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────
@@ -167,23 +183,18 @@ def piece_in(text: bytes | str, llm: LLM) -> dict:
 IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many tokens|"
                          "maximum number of tokens|"
                          "(prompt|input|message|conversation|request)s?.{0,20} too long", re.I)
+NUMBER_OF_A_TOOL = re.compile(  # tools[0], tools.0, ["tools", 0], tools[0].function_declarations[0]
+    r"\b(?:tools|functions|function_?declarations)(?:\[|\.|/|\\*['\"],\s*|\s*->\s*)(\d{1,4})\b"
+    r"(?!\]?\.function_?declarations)", re.I)
 STATUS_IN_WORDS = {
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
     300: "The model's service has moved to {there}. Look at its address in .env.",
     403: "This API key may not do that. Look at your account with the model's service.",
     404: "There is no model \"{model}\" there. Set {setting} in .env, or type /model NAME.{hint}",
     429: "The model's service is busy, or your account is used up. Wait {wait}, then ask again.",
+    407: "Your proxy wants a login. Put it into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT.",
     500: "The model's service has a problem of its own. Ask again in a minute.",
 }
-
-
-def words_in(error: object) -> str:
-    """The text in an error of a service, whatever its shape; "": there is none."""
-    if isinstance(error, str):
-        return error.strip()
-    inner = as_list(error) or [as_dict(error).get(key) for key in (
-        "message", "error", "detail", "details", "msg", "errors", "error_description", "title")]
-    return next(filter(None, map(words_in, filter(None, inner))), "")
 
 
 def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
@@ -191,43 +202,49 @@ def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
     import openai
     if isinstance(error, openai.APIStatusError):
         return by_status(error, llm, tools)
-    if isinstance(error, openai.OpenAIError):
-        return Problem(llm.unreachable)
-    if type(error).__module__.startswith("httpx"):  # what the package is made with
-        return Problem("The model's service answers in a way that can't be read.\nAsk again."
-                       if type(error).__name__ == "DecodingError" else
-                       "The connection to the model broke in the middle of its answer.\nAsk again.")
+    if isinstance(error, (openai.OpenAIError, UnicodeError)) or \
+            type(error).__module__.startswith("httpx"):  # what the package is made with
+        files = [f"{name}={os.environ[name]}" for name in FILES if os.environ.get(name)]
+        words = str(on_the_way(
+            error, llm.base_url or OPENAI, it="the model's service", nobody=llm.unreachable,
+            headers="OPENAI_API_KEY or other headers", setting="the model's address in .env",
+            files=" and ".join(files) or FILES[0], again="\nAsk again."))
+        return Problem(llm.without_key(words[0].upper() + words[1:]))
     return error
 
 
 def by_status(error: Any, llm: LLM, tools: list[dict]) -> Problem:
     """What a status says, and the service itself."""
     status, headers = error.status_code, error.response.headers
-    theirs = llm.without_key(words_in(error.body) or str(error.body or error))
-    if status in (400, 413, 422):
-        code = as_dict(error.body).get("code")
-        problem = no(f"{code} {theirs}" if IS_TOO_LONG.search(str(code)) else theirs, llm, tools)
-        if isinstance(problem, Mendable):
-            return problem
+    theirs: object = error.response.text.strip() or str(error)
+    with contextlib.suppress(ValueError):
+        theirs = loads(error.response.text)
+    problem = no(theirs, llm, tools)
+    if isinstance(problem, Mendable) and status not in (401, 403, 429):
+        return problem
     wait = headers.get("Retry-After", "")
     hint = " (If there is, its address is wrong. Most end in /v1.)" if llm.base_url else ""
     words = STATUS_IN_WORDS.get(300 if status < 400 else min(status, 500),
                                 "The model's service refused that.").format(
         model=llm.model, setting=llm.setting, hint=hint,
-        there=without_secrets(headers.get("Location", "another address"))[:200],
+        there=without_secrets(headers.get("Location", "another address").partition("#")[0])[:200],
         wait=f"{wait} seconds" if re.fullmatch("[0-9]{1,4}", wait) else "a minute")
-    return Problem(f"{words}\nIt says: {theirs}")
+    words += f"\nIt says: {llm.without_key(without_tags(words_in(theirs) or str(theirs)))}"
+    return Problem(with_proxy(words, llm.base_url or OPENAI) if isinstance(theirs, str) else words)
 
 
-def no(theirs: str, llm: LLM, tools: list[dict]) -> Problem:
-    """What the service's own words for a "no" mean."""
-    if IS_TOO_LONG.search(theirs):
-        return Mendable("Your question, with what the tools answered, is too long for this model.\n"
-                        "Ask for less at a time.")
-    names = [tool["function"]["name"] for tool in tools]
-    refused = [name for number, name in enumerate(names)
-               if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", theirs)
-               or re.search(rf"\btools(\[{number}\]|\.{number}\b)", theirs)]
+def no(said: object, llm: LLM, tools: list[dict]) -> Problem:
+    """What a "no" of the service means. It may name one of our functions, or its number."""
+    theirs, all_of_it = words_in(said) or json.dumps(said), json.dumps(said)
+    numbers = list(map(int, NUMBER_OF_A_TOOL.findall(all_of_it)))
+    refused = [name for number, name in enumerate(tool["function"]["name"] for tool in tools)
+               if number in numbers or re.search(rf"(?<![\w-]){name}(?![\w-])", theirs)]
     hint = "\nLook at its address in .env: most end in /v1." if "endpoint" in theirs.lower() else ""
     text = f"The model's service: {llm.without_key(theirs)}{hint}"
-    return Mendable(text, refused) if refused else Problem(text)
+    inner = as_dict(as_dict(said).get("error")) or as_dict(said)
+    if refused:
+        return Mendable(text, refused)
+    if IS_TOO_LONG.search(f"{inner.get('code')} {theirs}"):
+        return Mendable("Your question, with what the tools answered, is too long for this model.\n"
+                        "Ask for less at a time.")
+    return Problem(text)

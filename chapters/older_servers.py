@@ -36,12 +36,16 @@ from chapters.failures import in_words
 from chapters.inboxes import PARSE_ERROR, Inbox
 from chapters.jobs import in_background
 from chapters.outside import Failure, Problem
+from chapters.versions import OLD_TRANSPORT
 
 MAX_FRUITLESS = 3  # so often we come back without hearing anything new
 
 
 def remember(event: dict[str, str], place: dict[str, str]) -> None:
-    """Keep in `place` where we are in a stream: the id and the "retry" of its last event."""
+    """Keep in `place` where we are in a stream: the id and the "retry" of its last event. Raises
+    Failure if it is a stream of the transport of 2024."""
+    if event.get("event") == "endpoint":
+        raise Failure("refused", OLD_TRANSPORT)
     for key, fits in ("id", "([!-~]([ -~]*[!-~])?)?"), ("retry", "[0-9]{1,8}"):
         if re.fullmatch(fits, event.get(key, "\n")):
             place[key] = event[key]
@@ -72,7 +76,7 @@ class WithSession:
     """What chat.py's Http has only for older servers."""
 
     session: Any     # the HTTP session: connections and cookies
-    session_id = ""  # the server may give one out: its name for our visit
+    session_id = ""  # the server may give one out
     closed = False   # by another thread, perhaps while we shake hands
     listener: Inbox | None = None  # for what it says unasked; `opened` when we can hear it
 

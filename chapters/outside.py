@@ -5,6 +5,7 @@ kind than agreed, or may hold a code that clears your screen. So it comes in thr
 goes to your terminal through this file:
 
     b'{"a": NaN}'               loads     raises ValueError: that is not JSON
+    {"tools": 7,}               read_json says where, and what to do, to the person who wrote it
     {"tools": 7}                as_list   reads what should be a list as an empty one
     "\x1b[2Jred\a"              clean     "red": no code reaches the terminal
     "https://x.com/?key=abc"    without_secrets    "https://x.com/?key=***"
@@ -34,11 +35,16 @@ import math
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, TypeGuard
+from urllib.parse import unquote
 
 MAX_BYTES = 8 * 2**20  # of one message: the one limit on size
 TOO_LARGE = "it sent more than 8 MB in one message. Ask for less at a time."
+MAX_PARTS = 1_000_000  # of them: each object and each list takes 60 bytes and more
 MAX_DEPTH = 100        # of {"a": {"b": {"c": ...
+PAGE = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.I | re.S)  # what nobody reads of it
+SECRET = re.compile("auth|key|token|secret|pass|cookie|jwt|sig", re.I)
 
 
 class Problem(Exception):
@@ -90,11 +96,15 @@ def loads(text: bytes | bytearray | str, keep_halves: bool = False) -> Any:
     """json.loads for strangers' JSON. Whatever is wrong with it, it raises ValueError."""
     if isinstance(text, str):
         text = text.encode("utf-8", "replace")
+    if text.count(b"[") + text.count(b"{") > MAX_PARTS:
+        raise ValueError("it has too many parts")
     try:
         found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
         if rb"\ud" in text.lower() and not keep_halves:
             # "\ud83d" alone is half of a character, which nobody can print or send on.
-            found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+            text = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
+            found = None  # there may be no room for it twice
+            found = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if is_too_deep(found):  # Python can read it, but not write it again
@@ -120,6 +130,51 @@ def is_too_deep(value: object) -> bool:
     return True
 
 
+# Mistakes in JSON, by the characters around the place where json stops, and by its reason.
+HINTS = {
+    r"Invalid \\": r'Write each backslash twice, as in "C:\\tools", or write "C:/tools".',
+    "Unterminated|Invalid control": "A text has no quote at its end, or has a line end in it.",
+    "^.?(//|/\\*|#)": "JSON has no comments. Remove this one.",
+    r"^.?,[}\],]": "Remove the comma that no item follows.",
+    r"^.?['`‘’“”]|^[{[,:]\w": "All but numbers, true, false and null needs plain double quotes.",
+    '^":.*Extra data': "It needs a { at its beginning and a } at its end.",
+    "Extra data": "Something follows its end. Is there a closing bracket too many?",
+    "^ ": "It is empty. Start from mcp_servers.example.json.",
+    "": "Look for a missing comma, quote or bracket, there or just before.",
+}
+# One backslash in "C:\tools": as JSON, that may be a tab and "ools".
+BACKSLASH = re.compile(r'"[A-Za-z]:(?=\\)(\\\\|[^"\\\n])*\\(?!u[\da-fA-F]{4})[^\\/"]')
+
+
+def read_json(path: Path) -> Any:
+    """What is in a file that a person has written. Raises Problem."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # that is UTF-16
+            raise UnicodeError
+        if found := BACKSLASH.search(text):
+            raise json.JSONDecodeError(r"Invalid \escape", text, found.end() - 2)
+        return json.loads(text, object_pairs_hook=no_key_twice)
+    except UnicodeError:
+        raise Problem(f"{path} is not UTF-8 text.\nSave it as UTF-8 in your editor.") from None
+    except json.JSONDecodeError as error:
+        near = text[:error.pos].rstrip()[-1:] + "".join(text[error.pos:].split())[:2]
+        hint = next(HINTS[it] for it in HINTS if re.search(it, f"{near} {error.msg}"))
+        raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
+                      f"{hint}") from None
+    except (OSError, ValueError, RecursionError, Problem) as error:
+        raise Problem(f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
+
+
+def no_key_twice(pairs: list[tuple[str, object]]) -> dict:
+    """JSON takes {"a": 1, "a": 2}, and quietly forgets the first. We would rather say so."""
+    keys = [key for key, _ in pairs]
+    for key in set(keys):
+        if keys.count(key) > 1:
+            raise Problem(f'it has "{key}" twice in one object. Rename or remove one.')
+    return dict(pairs)
+
+
 # ── What is shown ────────────────────────────────────────────────────────────────────────
 
 # Codes that move the cursor, fill your clipboard, or turn the direction of a line.
@@ -132,6 +187,15 @@ def clean(text: object) -> str:
     """Text from outside, as it may reach a terminal. Joiners (U+200C, U+200D) stay, because emoji
     and Persian are made with them."""
     return ESCAPES.sub("", str(text)).translate(UNSEEN)
+
+
+def without_tags(text: str) -> str:
+    """What a person would read of a page, if it is one.
+
+    >>> without_tags("<html><head><title>No</title></head><h1>Access denied</h1></html>")
+    'Access denied'
+    """
+    return " ".join(PAGE.sub(" ", text[:10_000]).split()) if text.lstrip()[:1] == "<" else text
 
 
 def one_line(text: object) -> str:
@@ -153,12 +217,20 @@ def without_secrets(url: str) -> str:
 def without_ours(text: str, server: Any) -> str:
     """A server's words about what went wrong, without the secrets of its entry (a `Server`). Some
     servers repeat what we have sent."""
-    ours = [part.partition("=")[2] or part for part in server.url.partition("?")[2].split("&")]
+    path, _, query = server.url.partition("?")
+    ours = [part.partition("=")[2] or part for part in query.split("&")]
+    ours += [part for part in path.split("/")[3:] if len(part) >= 20]  # it may be in the path
     ours += [value for name, value in [*server.headers.items(), *server.env.items()]
-             if re.search("auth|key|token|secret|pass|cookie", name, re.I)]
-    for word in " ".join(ours).split():
+             if SECRET.search(name)]
+    for word in " ".join([*ours, *map(unquote, ours)]).split():
         text = text.replace(word, "***") if len(word) >= 8 else text
     return text
+
+
+def has_token(server: Any) -> bool:
+    """Whether there is anything in the entry of a `Server` that says who we are."""
+    query = [part.partition("=")[0] for part in server.url.partition("?")[2].split("&")]
+    return any(map(SECRET.search, [*server.headers, *query]))
 
 
 def open_browser(url: str) -> bool:

@@ -14,8 +14,8 @@ A reply comes in pieces, so that its words can be shown while they are made. Eac
 
 Many services speak this language of OpenAI's, each a little differently, and chat.py needn't know:
 a call comes whole, or with the index 0 for every call, or without an id; arguments come as an
-object; content comes as a list of parts. And some put things of their own into a message, like
-"reasoning_content", and refuse the next question if they don't get these back.
+object; content comes as a list of parts; an error, in any shape. And some put things of their own
+into a message, like "reasoning_content", and refuse the next question if they don't get them back.
 
 https://platform.openai.com/docs/api-reference/chat-streaming
 
@@ -29,20 +29,33 @@ Try it:
 ['', 'Let me ', 'see.']
 >>> reply.message()
 {'role': 'assistant', 'reasoning_content': 'Hm. ', 'content': 'Let me see.'}
+>>> words_in([{"error": {"message": "API key not valid."}}])
+'API key not valid.'
+>>> words_in({"detail": [{"loc": ["body"], "msg": "Field required"}]})
+'Field required'
 """
 
+import contextlib
 import json
+import operator
 import os
+import re
 from typing import Any
 
 from chapters.outside import MAX_BYTES, Problem, as_dict, as_list, loads
 
 MAX_CALLS = 100  # in one reply
-PER_PIECE = 100  # bytes that Python needs for a piece besides its text
-ENDINGS = {"": "The answer broke off: the model's service hung up.",
-           "length": "The answer was cut off: this model can't make it longer.",
-           "content_filter": "The model's service held back the rest: its content filter."}
-OURS = ("role", "content", "refusal", "tool_calls", "index", "id", "type", "function")
+NO_SERVICE = ("What answers there is not a model's service. Look at its address in .env:\n"
+              "most end in /v1.")
+ENDINGS = {  # why a reply has ended, if that wasn't its end
+    "^$": "The answer broke off: the model's service hung up.",
+    "length|max": "The answer was cut off: this model can't make it longer.",
+    "filter|safety|sensitive|block": "The model's service held back the rest: its content filter.",
+    "error|abort|cancel|resource|malformed": "The answer broke off: the service has a problem."}
+# Where an error has its words, the best first. (Some put another's error into "metadata".)
+WORDY = ["metadata", "raw", "message", "error_description", "error_msg", "msg", "detail", "details",
+         "error", "errors", "description", "reason", "base_resp", "status_msg", "title"]
+JOINED: dict[type, Any] = {str: operator.add, list: operator.add, dict: operator.or_}
 
 
 class Reply:
@@ -64,13 +77,13 @@ class Reply:
         for choice in map(as_dict, as_list(piece.get("choices"))[:1]):
             # (What isn't streamed has a whole "message" in place of the "delta".)
             self.is_done = self.is_done or "message" in choice
-            delta = as_dict(choice.get("delta", choice.get("message")))
+            delta = as_dict(choice.get("delta") or choice.get("message"))
             found += text_of(delta.get("content")) or text_of(delta.get("refusal"))
-            collect(self.more, delta)
+            collect(self.more, delta, "role", "content", "refusal", "tool_calls")
             for part in map(as_dict, as_list(delta.get("tool_calls"))[:MAX_CALLS + 1]):
                 self.add_call(part)
             self.reason = str(choice.get("finish_reason") or self.reason)
-        self.size += len(json.dumps(piece)) + PER_PIECE
+            self.size += len(json.dumps(delta))
         if self.size > MAX_BYTES or len(self.calls) > MAX_CALLS:
             raise Problem("The model talked without end. Ask again, or another way.")
         words = self.whole_characters(found)
@@ -102,59 +115,60 @@ class Reply:
         same = [call for call in self.calls if index is None or call["index"] == index]
         if not same or new_id and same[-1]["id"] and new_id != same[-1]["id"] or \
                 name and not new_id and arguments_in("".join(same[-1]["pieces"])) is not None:
-            same = [{"index": index, "id": "", "name": "", "pieces": [], "more": {}}]
+            same = [{"index": index, "id": "", "name": "", "pieces": [], "more": {}, "inner": {}}]
             self.calls += same
         call = same[-1]
         call["id"], call["name"] = call["id"] or new_id, call["name"] or name
         call["pieces"].append(arguments)
-        collect(call["more"], piece)
+        collect(call["more"], piece, "index", "id", "type", "function")
+        collect(call["inner"], function, "name", "arguments")
 
     def end(self) -> str:
         """Look at how it has ended. Returns what a person should know about that; "": nothing.
         Raises Problem."""
         reason = self.reason or ("stop" if self.is_done else "")
         if not reason and not self.words and not self.calls:
-            raise Problem("What answers there is not a model's service. Look at its address in "
-                          ".env:\nmost end in /v1.")
-        if self.calls and reason in ("", "length"):  # it may be half of a call, or the wrong one
-            raise Problem("The answer broke off in the middle of a tool call, so nothing was called"
-                          + (": the model can't make it longer." if reason else ".\nAsk again."))
-        if reason in ENDINGS:
-            return ENDINGS[reason]
-        return "" if self.words or self.calls else "The answer is empty."
+            raise Problem(NO_SERVICE)
+        note = next((ENDINGS[one] for one in ENDINGS if re.search(one, reason, re.I)), "")
+        if self.calls and note:  # it may be half of a call, or the wrong one
+            raise Problem("The answer ended in the middle of a tool call, so nothing was called.\n"
+                          f"{note} Ask again.")
+        return note or ("" if set(self.message()) & {"content", "tool_calls"} else
+                        "The answer is empty.")
 
     def message(self) -> dict:
         """The whole message, now that it is complete. Without words, it has no "content"; without
         calls, no "tool_calls"."""
         calls = [{**call["more"], "id": call["id"] or f"call_{os.urandom(6).hex()}",
-                  "type": "function", "function": {
-                      "name": call["name"], "arguments": "".join(call["pieces"])}}
+                  "type": "function", "function": {**call["inner"], "name": call["name"],
+                                                   "arguments": "".join(call["pieces"])}}
                  for call in self.calls]
-        return {"role": "assistant", **self.more,
-                **({"content": "".join(self.words)} if self.words else {}),
-                **({"tool_calls": calls} if calls else {})}
+        message = {"role": "assistant", **self.more,
+                   **({"content": words} if (words := "".join(self.words)).strip() else {}),
+                   **({"tool_calls": calls} if calls else {})}
+        return loads(json.dumps(message))  # on this way, two halves of a character become one
 
 
 def text_of(content: object) -> str:
     """The text of a content: "You had ", or [{"type": "text", "text": "You had "}]."""
     if isinstance(content, list):
-        return "".join(text_of(as_dict(part).get("text")) for part in content)
+        return "".join(text_of(part.get("text")) for part in map(as_dict, content)
+                       if part.get("type") in (None, "text", "output_text"))
     return content if isinstance(content, str) else ""
 
 
-def collect(more: dict, piece: dict) -> None:
-    """Keep the fields that are the service's own: strings are joined, lists appended, others kept.
+def collect(more: dict, piece: dict, *ours: str) -> None:
+    """Keep the fields that are the service's own: strings and lists are joined, and so are objects.
 
     >>> more = {"reasoning": "I ", "details": [1]}
-    >>> collect(more, {"content": "You", "reasoning": "think.", "details": [2], "x": {"y": 1}})
+    >>> collect(more, {"content": "You", "reasoning": "think.", "details": [2]}, "content")
     >>> more
-    {'reasoning': 'I think.', 'details': [1, 2], 'x': {'y': 1}}
+    {'reasoning': 'I think.', 'details': [1, 2]}
     """
     for key, value in piece.items():
-        if key not in OURS and value is not None:
-            before = more.get(key)
-            joined = type(before) is type(value) and isinstance(value, (str, list))
-            more[key] = before + value if joined else value
+        if key not in ours and value is not None:
+            fits = type(more.get(key)) is type(value) and type(value) in JOINED
+            more[key] = JOINED[type(value)](more[key], value) if fits else value
 
 
 def plain(message: dict) -> dict:
@@ -166,8 +180,9 @@ def plain(message: dict) -> dict:
     kept = {key: value for key, value in message.items()
             if key in ("role", "content", "tool_calls", "tool_call_id")}
     if "tool_calls" in kept:
-        kept["tool_calls"] = [{key: call[key] for key in ("id", "type", "function")}
-                              for call in kept["tool_calls"]]
+        kept["tool_calls"] = [{"id": call["id"], "type": "function", "function": {
+            key: call["function"][key] for key in ("name", "arguments")}}
+            for call in kept["tool_calls"]]
     return kept
 
 
@@ -179,16 +194,36 @@ def arguments_in(text: str) -> dict | None:
     ({'a': 1}, {'a': 1}, None)
     """
     try:
-        found = loads(text) or {}  # some send null
-        if isinstance(found, str):
-            found = loads(found)
+        found = loads(text)
+        while isinstance(found, str):
+            found = loads(found or "{}")
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {} if found is None else None  # some send null
+
+
+def error_in(piece: dict) -> object:
+    """What in a piece is an error, like {"error": {"message": "Overloaded"}}; None: nothing."""
+    choice = as_dict(next(iter(as_list(piece.get("choices"))), None))
+    is_one = piece.get("error") or "error" in (piece.get("object"), piece.get("type"))
+    return piece if is_one else choice.get("error")
+
+
+def words_in(error: object) -> str:
+    """The text in an error of a service, whatever its shape; "": there is none."""
+    if isinstance(error, str):
+        with contextlib.suppress(ValueError):  # it may be JSON again
+            return words_in(loads(error)) or error.strip()
+        return error.strip()
+    if isinstance(error, list):
+        return "\n".join(dict.fromkeys(filter(None, map(words_in, error))))
+    inner = filter(None, map(as_dict(error).get, WORDY))
+    return next(filter(None, map(words_in, inner)), "")
 
 
 def in_turn(messages: list[dict]) -> list[dict]:
-    """Some models want questions and answers in turn. So neighbours of one role become one.
+    """Some models want questions and answers in turn. So neighbours of one role become one, and
+    where a turn was stopped after a tool's result, that is said.
 
     >>> in_turn([{"role": "user", "content": "A"}, {"role": "user", "content": "B"}])
     [{'role': 'user', 'content': 'A\\n\\nB'}]
@@ -198,5 +233,7 @@ def in_turn(messages: list[dict]) -> list[dict]:
         if found and found[-1]["role"] == one["role"] and len(one) == len(found[-1]) == 2:
             found[-1] = {**one, "content": f"{found[-1]['content']}\n\n{one['content']}"}
         else:  # (what has a tool call in it, or a tool's result, stays by itself)
+            if [last["role"] for last in [*found[-1:], one]] == ["tool", "user"]:
+                found.append({"role": "assistant", "content": "(stopped)"})
             found.append(one)
     return found

@@ -26,14 +26,44 @@ A: Foggy, 16.
 """
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import sys
+import unicodedata
 from collections.abc import Generator, Iterable
 from typing import Any
 
 from chapters.events import *
 from chapters.outside import briefly, clean, one_line
+
+NO_NEWS = {"a", "an", "the", "error", "errors", "exception", "failed", "failure", "result",
+           "message", "details", "tool", "execution", "occurred"}
+
+
+def gist(text: str) -> str:
+    """The line of an error that says what it is.
+
+    >>> gist("### Error\\nThere is no such page."), gist("Error: no such town.\\nSorry.")
+    ('There is no such page.', 'Error: no such town.')
+    """
+    lines = text.strip().split("\n")
+    if lines[0].startswith("Traceback"):
+        lines.reverse()
+    return one_line(next((one for one in lines if set(re.findall(r"\w+", one.lower())) - NO_NEWS),
+                         text))
+
+
+def for_reading(arguments: dict) -> str:
+    """The arguments of a call, as somebody should see them before a yes."""
+    lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
+    lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
+             for one in lines]
+    lines[100:] = [f"  ... and {len(lines) - 100} more arguments"] if len(lines) > 100 else []
+    text = "\n".join(["{", *lines, "}"])
+    return text.translate({ord(one): f"\\u{ord(one):04x}" for one in text if one != "\n" and
+                           unicodedata.category(one) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")})
 
 
 class Screen:
@@ -111,7 +141,7 @@ class Screen:
             case ToolResult(tool, text, failed, files):
                 if failed:
                     why = text.removeprefix(f"Error calling tool {tool}: ")
-                    self.murmur(f"[Error calling tool {one_line(tool)}: {one_line(why)}]")
+                    self.murmur(f"[Error calling tool {one_line(tool)}: {gist(why)}]")
                 for file in files:
                     self.murmur(f"[Saved {file}]")
             case Note(text):

@@ -11,6 +11,7 @@ Secrets can stay out of the file. "Bearer ${KEY}" is filled in from the environm
 the file .env. And the files of other programs are translated:
 
     {"mcpServers": {"files": {"command": "npx", ...}}}        Claude Desktop, Cursor, LM Studio
+    {"servers": {"files": {"command": "npx", ...}}}           VS Code
     {"mcp_servers": {"files": {"transport": ...}}}            fastchat-mcp
 
 MCP itself says nothing about such files; what is in them, a URL or a command, is
@@ -22,24 +23,25 @@ Try it:
 
 >>> our_entries({"mcpServers": {"files": {"command": "npx", "disabled": True}}})
 [{'name': 'files', 'enabled': False, 'command': 'npx'}]
->>> import os; os.environ["TOWN"] = "Lima"
->>> fill({"args": ["--town", "${TOWN}"]})
-{'args': ['--town', 'Lima']}
+>>> fill({"args": ["--town", "${env:TOWN}", "${PORT:-80}"]}, {"TOWN": "Lima"})
+{'args': ['--town', 'Lima', '80']}
 """
 
 import functools
-import json
 import os
 import re
+import ssl
 import time
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from dotenv import load_dotenv
 
-from chapters.outside import Problem, as_dict, is_too_deep
+from chapters.http_session import direct
+from chapters.outside import Problem, as_dict, as_list, is_too_deep, read_json
 
 # For each kind of field in Server: its name in a message, and a test for it.
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
@@ -53,18 +55,25 @@ KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
                      and all(isinstance(one, str) for one in it.values())),
 }
 
+# What other programs call our settings, without capitals, - and _. Of several, the last counts.
+# (The last two aren't ours. check() says so, because the server would start without its key.)
+THEIR_NAMES = {
+    "url": ["uri", "endpoint", "baseurl", "serverurl", "url", "httpstreamurl", "httpurl"],
+    "headers": ["httpheaders", "headers"], "command": ["cmd", "command"], "args": ["args"],
+    "env": ["environment", "envs", "env"], "cwd": ["workingdirectory", "cwd"],
+    "auth_type": ["authtype"], "oauth": ["oauth"], "type": ["transporttype", "transport", "type"],
+    "envFile": ["envfile"], "headersHelper": ["headershelper"]}
+# What switches a server off there, with these values.
+OFF = {**dict.fromkeys(["disabled", "isdisabled", "disable"], ["true", "1", "yes", "on"]),
+       **dict.fromkeys(["enabled", "isenabled", "enable", "isactive", "active", "autostart",
+                        "startonlaunch"], ["false", "0", "no", "off"])}
+
 
 def entries_in(path: Path) -> list[dict]:
     """The entries in a file: [{"name": "dexcom", "url": ...}, ...]. Raises Problem."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=no_key_twice)
-    except json.JSONDecodeError as error:
-        raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
-                      "Look for a missing quote, or a comma after the last item.") from None
-    except (OSError, ValueError, RecursionError, Problem) as error:
-        raise Problem(f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
-    entries = our_entries(as_dict(config))
-    if entries is None or is_too_deep(config):
+    config = read_json(path)
+    entries = None if is_too_deep(config) else our_entries(as_dict(config))
+    if entries is None:
         raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
                       "Start from mcp_servers.example.json.")
     return [as_dict(entry) for entry in entries]
@@ -74,6 +83,7 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
     """By name, a Server (`kind`) for each entry that is enabled, or the Problem with it. `path` is
     their file. Raises Problem for two of one name."""
     servers: dict[str, Any] = {}
+    folder = next(it for it in path.resolve().parents if it.name not in (".vscode", ".cursor"))
     for number, entry in enumerate(entries, 1):
         name = entry.get("name")
         label = name if isinstance(name, str) and name.strip() else f"entry {number}"
@@ -82,14 +92,14 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
         servers[label] = None
         try:
             if entry.get("enabled") is not False:
-                servers[label] = check(entry, kind, path.resolve().parent)
+                servers[label] = check(entry, kind, folder)
         except (Problem, ValueError) as problem:  # ValueError: no path has a NUL in it
             servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
     return {name: server for name, server in servers.items() if server}
 
 
 def check(entry: dict, kind: type, folder: Path) -> Any:
-    """Make a Server (`kind`) of one entry; `folder` is where the file is. Raises Problem."""
+    """Make a Server (`kind`) of one entry; relative paths are in `folder`. Raises Problem."""
     hints = get_type_hints(kind)
     if not (isinstance(entry.get("name"), str) and entry["name"].strip()):
         raise Problem('needs a "name".')
@@ -100,7 +110,12 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
         words, fits = KINDS.get(hints[key]) or (" or ".join(choices), choices.__contains__)
         if not fits(value):
             raise Problem(f'"{key}" must be {words}.')
-    server = kind(**fill(entry))
+    env: dict[str, str] = {}
+    known = ChainMap(env, {"workspaceFolder": str(folder), "userHome": os.path.expanduser("~"),
+                           "pathSeparator": os.sep, "/": os.sep}, os.environ)
+    for name, value in entry.get("env", {}).items():
+        env[fill(name, known)] = fill(value, known)
+    server = kind(**fill(entry | {"env": {}}, known) | {"env": env})
     if bool(server.url) == bool(server.command):
         raise Problem('needs a "url" or a "command", and not both.')
     if server.url and not re.match(r"https?://[^/?#@\s]+([/?#]|$)", server.url):
@@ -111,50 +126,52 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
     return server
 
 
-def fill(value: Any) -> Any:
-    """Put in what the environment has for each ${NAME}, at any depth. Raises Problem."""
+def fill(value: Any, known: Mapping[str, str]) -> Any:
+    """Put in what is `known` for ${NAME}, ${env:NAME}, ${NAME:-default}. Raises Problem."""
     def look_up(found: re.Match) -> str:
-        if not os.environ.get(found[1]):
-            raise Problem(f"{found[0]} is not set. Add a line {found[1]}=... to .env.")
-        return os.environ[found[1]]
+        name, has_default, default = found[1].strip().removeprefix("env:").partition(":-")
+        name = name if name in known else re.sub(r"\W+", "_", name)  # ${input:api-key}
+        if "{" in found[1] or not (found[2] and name):
+            raise Problem(f"{found[0][:40]} can't be filled in. Write it like ${{NAME}}.")
+        if not (known.get(name) or has_default):
+            raise Problem(f"{found[0]} is not set. Add a line {name}=... to .env.")
+        return known.get(name) or default
 
-    if isinstance(value, str):
-        return re.sub(r"\$\{(\w+)\}", look_up, value)
+    if isinstance(value, dict):
+        return {fill(key, known): fill(item, known) for key, item in value.items()}
     if isinstance(value, list):
-        return [fill(item) for item in value]
-    return {key: fill(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [fill(item, known) for item in value]
+    return re.sub(r"\$\{([^}]*)(\}?)", look_up, value) if isinstance(value, str) else value
 
 
 def our_entries(config: dict) -> list | None:
     """The entries of a file in our shape. None: we don't know its shape."""
-    if "servers" in config:
-        return config["servers"] if isinstance(config["servers"], list) else None
-    named = config.get("mcpServers", config.get("mcp_servers"))
-    if not isinstance(named, dict):
-        return None
+    config = config | as_dict(config.get("mcp"))
+    if isinstance(config.get("servers"), list):
+        return config["servers"]
+    named = [config[key] for key in ("mcpServers", "servers", "mcp_servers", "context_servers",
+                                     "mcp") if isinstance(config.get(key), dict)]
+    off, only = as_list(config.get("excluded")), as_list(config.get("allowed"))
     entries = []
-    for name, theirs in named.items():
-        theirs = {**as_dict(theirs), **as_dict(as_dict(theirs).get("config"))}
-        if "httpstream-url" in theirs:
-            theirs["url"] = theirs["httpstream-url"]
+    for name, theirs in named[0].items() if named else ():
+        for part in ("config", "transport", "options", "requestInit", "anythingllm"):
+            theirs = as_dict(theirs) | as_dict(as_dict(theirs).get(part))
+        theirs = {re.sub("[-_]", "", key).lower(): value for key, value in theirs.items()
+                  if value not in (None, "")}
         if as_dict(theirs.get("auth")).get("required"):
-            theirs["auth_type"] = "oauth"
-            theirs["oauth"] = {"login_form": theirs["auth"].get("post_body")}
-        if "url" in theirs and "command" in theirs:  # some keep both, and "type" says which
-            del theirs["url" if theirs.get("type") == "stdio" else "command"]
-        entries.append({"name": name, "enabled": not theirs.get("disabled"), **{
-            key: theirs[key] for key in theirs if key in ("url", "headers", "command", "args",
-                                                          "env", "cwd", "auth_type", "oauth")}})
-    return entries
-
-
-def no_key_twice(pairs: list[tuple[str, object]]) -> dict:
-    """JSON takes {"a": 1, "a": 2}, and quietly forgets the first. We would rather say so."""
-    keys = [key for key, _ in pairs]
-    for key in set(keys):
-        if keys.count(key) > 1:
-            raise Problem(f'it has "{key}" twice in one object. Rename or remove one.')
-    return dict(pairs)
+            form = theirs["auth"].get("post_body")
+            theirs |= {"authtype": "oauth", "oauth": {"login_form": form}}
+        entry = {ours: theirs[key] for ours, keys in THEIR_NAMES.items()
+                 for key in keys if key in theirs}
+        kind, program = entry.pop("type", ""), entry.get("command")
+        if isinstance(program, list) and program:
+            entry |= {"command": program[0], "args": program[1:] + as_list(entry.get("args"))}
+        if "url" in entry and program:  # some keep both, and the type says which
+            del entry["url" if kind in ("stdio", "local") else "command"]
+        on = not (name in off or only and name not in only or any(
+            str(theirs.get(key)).lower() in values for key, values in OFF.items()))
+        entries.append({"name": name, "enabled": on, **entry})
+    return entries if named else None
 
 
 def find(name: str) -> Path:
@@ -165,7 +182,7 @@ def find(name: str) -> Path:
 def read_env() -> None:
     """Add the settings in .env to the environment. What is set there already stays."""
     try:
-        load_dotenv(find(".env"))
+        load_dotenv(find(".env"), encoding="utf-8-sig")  # Notepad writes a mark
     except (OSError, ValueError) as error:
         raise Problem(f"Can't read .env: {error}. Save it as UTF-8 text.") from None
 
@@ -204,16 +221,18 @@ class LLM:
 
     @functools.cached_property  # made at its first use, then kept
     def client(self) -> Any:
-        """The openai package's client. Raises Problem."""
-        # Loading openai takes a second, longer than all the rest of our start. So it isn't done
-        # at the top of a file, but while nobody waits for it.
-        import openai
+        """The openai package's client. Raises OpenAIError."""
+        import openai  # (here, because it takes longer than all the rest of our start)
+        # What is said here is for nobody else, so no redirect is followed. To this computer, no
+        # proxy is in the way, but the certificates in SSL_CERT_FILE count.
+        way: Any = direct(self.base_url or "") and {
+            "trust_env": False, "verify": ssl.create_default_context()}
         try:
-            # (What is said here is for nobody else, so no redirect is followed.)
             return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
-                                 http_client=openai.DefaultHttpxClient(follow_redirects=False))
+                                 http_client=openai.DefaultHttpxClient(
+                                     follow_redirects=False, **way))
         except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
-            raise Problem(f"The model's address, or your proxy, can't be used: {error}.") from None
+            raise openai.OpenAIError(str(error)) from error
 
     def without_key(self, text: object) -> str:
         """What the service says, as it may be shown: at most 500 characters."""
@@ -222,11 +241,11 @@ class LLM:
 
 def openai_from_env() -> LLM:
     """The model that .env names. Raises Problem."""
-    key, url = os.getenv("OPENAI_API_KEY"), os.getenv("OPENAI_BASE_URL")
+    key, url = (os.getenv(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
     if not key and not url:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
                       "or see how it goes without one: uv run python chat.py --demo")
-    if not (key or "").isascii() or url and not re.match(r"https?://[^/]", url):
+    if not re.fullmatch("[!-~]*", key) or url and not re.match(r"https?://[^/]", url):
         raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
                       "like http://localhost:11434/v1. Look at them in .env.")
     llm = LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)

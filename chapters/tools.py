@@ -47,14 +47,17 @@ import itertools
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from chapters.events import Event, Note, Question
-from chapters.outside import as_dict, one_line
+from chapters.outside import as_dict, loads, one_line
+from chapters.screen import for_reading
 
 MAX_FILES = 20  # of one result
+NO_DATA = {"content", "contents", "isError", "resultType", "_meta", "ttlMs", "cacheScope"}
+IS_TEXT = re.compile(r"(text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)\b)"
+                     r"[^;]*(;\s*charset=[\"']?(?P<charset>[\w.-]+))?", re.I)
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────
@@ -75,7 +78,8 @@ def description(server: str, found: dict) -> str:
     can't tell which server it belongs to, this does."""
     text = str(found.get("description") or found.get("title") or "")[:20_000]
     name = str(found.get("name"))
-    return text if f"{server}{name}".isascii() else f"{name}, a tool of {server}. {text}".strip()
+    tells = f"{server}{name}".isascii() and re.search("[A-Za-z0-9]", server) and len(server) < 40
+    return text if tells else f"{name}, a tool of {server}. {text}".strip()
 
 
 def chosen(each: list[list[Any]], left_out: set[str], most: int) -> dict[str, Any]:
@@ -115,12 +119,14 @@ def reason_not_to_call(tool: Any, arguments: dict | None, call: dict, allowed: s
     """What the model reads in place of a result, where its call can't be made, or where the person
     doesn't want it; "": the call may be made. `allowed` has the full names of the tools about which
     we needn't ask again."""
-    function = call["function"]
+    function, said = call["function"], call["function"]["arguments"]
+    if arguments is None or said.lstrip()[:1] != "{":  # like "", or JSON in a JSON string
+        function["arguments"] = json.dumps(arguments or {})  # else its service may refuse it
     if tool is None or arguments is None:
         # Nobody but the model can put this right. It reads the answer, and tries again.
         why = "there is no such tool" if tool is None else "its arguments are not a JSON object"
         yield Note(f"The model called {one_line(function['name']) or 'nothing'}: {why}.")
-        said, function["arguments"] = function["arguments"], "{}"  # else its service refuses it
+        function["name"] = re.sub("[^A-Za-z0-9_-]", "_", function["name"])[:64] or "unknown"
         return f"Error: {why}. The arguments were: {said[:1000]}"
     server = tool.connection.server
     if tool.full_name in allowed or not must_be_confirmed(tool.annotations, server.confirm):
@@ -140,17 +146,6 @@ def reason_not_to_call(tool: Any, arguments: dict | None, call: dict, allowed: s
 def just(text: str, job: object) -> str:
     """Work that only returns a text. (So the answers stay in the order of the calls.)"""
     return text
-
-
-def for_reading(arguments: dict) -> str:
-    """The arguments of a call, as somebody should see them before a yes."""
-    lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
-    lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
-             for one in lines]
-    lines[100:] = [f"  ... and {len(lines) - 100} more arguments"] if len(lines) > 100 else []
-    text = "\n".join(["{", *lines, "}"])
-    return text.translate({ord(one): f"\\u{ord(one):04x}" for one in text if one != "\n" and
-                           unicodedata.category(one) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")})
 
 
 # ── Results ──────────────────────────────────────────────────────────────────────────────
@@ -173,10 +168,9 @@ class Files:
         self.paths: list[str] = []
 
     def save(self, data: str, mime: str) -> str:
-        """Make a file of base64 data, like picture-1.png. Returns its path. Raises ValueError and
-        OSError."""
+        """Make a file of base64 data, like picture-1.png. Raises ValueError and OSError."""
         import mimetypes
-        content = base64.b64decode(data, validate=True)
+        content = base64.b64decode("".join(data.split()), validate=True)
         if len(self.paths) >= MAX_FILES:
             raise ValueError("there are too many")
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
@@ -198,31 +192,45 @@ def as_text(block: dict, files: Files) -> str:
         return inner["text"]
     if isinstance(data, str):
         try:
-            if mime.startswith("text/"):
-                return base64.b64decode(data, validate=True).decode("utf-8")
+            if is_text := IS_TEXT.match(mime):
+                content = base64.b64decode("".join(data.split()), validate=True)
+                return content.decode(is_text["charset"] or "utf-8-sig")
             return f"[{kind}, {mime}: the person has it, as the file {files.save(data, mime)}]"
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, LookupError) as error:  # LookupError: no such charset
             return f"[{kind}, {mime}: could not be saved: {error}]"
     if kind == "resource_link":
         return f"[a link to {block.get('uri')}: {block.get('name')}]"
-    return f"[{kind}: this program doesn't know how to show that]"
+    return json.dumps(block, ensure_ascii=False) if block else ""  # of a kind that we don't know
 
 
 def with_data(text: str, result: dict) -> str:
-    """A result's text, and its structured data where the text doesn't say the same. Without both,
-    all else that there is in the result.
+    """A result's text, and its data where the text doesn't say the same; without both, the rest.
 
     >>> with_data("Here it is.", {"structuredContent": {"celsius": 22.5}})
     'Here it is.\\n{"celsius": 22.5}'
     >>> with_data("It has 22.5 degrees.", {"structuredContent": {"celsius": 22.5}})
     'It has 22.5 degrees.'
     """
-    data = result.get("structuredContent")
-    if "structuredContent" in result and not (text and all(one in text for one in leaves(data))):
-        return f"{text}\n{json.dumps(data, ensure_ascii=False)}".strip()
-    more = {key: value for key, value in result.items() if value not in ([], None) and key not in (
-        "content", "contents", "isError", "resultType", "_meta", "ttlMs", "cacheScope")}
-    return text or (json.dumps(more, ensure_ascii=False) if more else "")
+    text, content = text if text.strip() else "", result.get("content", result.get("contents"))
+    is_read = isinstance(content, list) and all(map(as_dict, content))  # else it isn't in the text
+    known = NO_DATA if is_read else NO_DATA - {"content", "contents"}
+    more = {key: one for key, one in result.items() if key not in known and one not in ([], None)}
+    rest = [more] if more and not (text and is_read) else []
+    if "structuredContent" in result:
+        data = result["structuredContent"]
+        rest = [] if text and is_said(text, data) else [data]
+    return "\n".join(filter(None, [text, *(json.dumps(one, ensure_ascii=False) for one in rest)]))
+
+
+def is_said(text: str, data: object) -> bool:
+    """Whether a text has what is in some data: as JSON, or in words of its own."""
+    with contextlib.suppress(ValueError):
+        if loads(text) == data:
+            return True
+    words = set(re.findall(r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?", text))  # and numbers
+    return all(one in words if re.fullmatch(r"-?\d+(\.\d+)?|\w+", one, re.A) else
+               one in text or json.dumps(one)[1:-1] in text
+               for one in itertools.islice(leaves(data), 1000))  # (more would take too long)
 
 
 def leaves(data: object) -> Iterator[str]:

@@ -15,6 +15,9 @@ A program is asked with server/discover, which does nothing but tell:
     a result that lists its versions                         a new one if ours is among them
     any other result, and most errors                        an older one
 
+Too old for us is the HTTP+SSE transport of 2024: there, one asks with GET, and an event tells
+where to POST.
+
 https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
 Left out: servers with a newer version than ours that don't say so.
@@ -34,10 +37,16 @@ chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025
 2025-06-18, 2025-03-26, 2024-11-05.
 """
 
+import contextlib
 from typing import Any
+from urllib.parse import urlsplit
 
+import requests
+
+from chapters import http_session
 from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
 from chapters.outside import Failure, as_dict, as_list
+from chapters.server_sent_events import read_events
 
 NEWEST = "2026-07-28"  # the version that we would rather speak
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
@@ -123,3 +132,32 @@ def raise_unless_new(first: Failure | None, refused: Failure) -> None:
         raise Failure("slow", str(first))
     http_says_little = refused.kind == "status" and refused.status not in (401, 403)
     raise first if first and http_says_little else refused
+
+
+# ── Too old ──────────────────────────────────────────────────────────────────────────────
+
+OLD_TRANSPORT = ('its "url" is one of the HTTP+SSE transport of 2024, which is not supported.\n'
+                 "Ask for its address for Streamable HTTP. It often ends in /mcp.")
+
+
+def ends_in_sse(url: str) -> bool:
+    return urlsplit(url).path.rstrip("/").lower().endswith("/sse")
+
+
+def speaks_like_2024(response: requests.Response, message: dict, server: Any) -> bool:
+    """Whether the refusal of this `message` comes from the transport of 2024. A GET to its address
+    is answered with a stream that begins with `event: endpoint`."""
+    if response.status_code in (401, 403, 429, 502, 503, 504):  # that isn't about the address
+        return False
+    if ends_in_sse(response.url) or message.get("method") != "initialize":
+        return ends_in_sse(response.url)
+    headers = {name: value for name, value in response.request.headers.items()
+               if not name.lower().startswith(("content-", "mcp-"))}
+    with contextlib.suppress(requests.RequestException, OSError, Failure), \
+            contextlib.closing(http_session.Session(server.name)) as session, \
+            http_session.send(session, "GET", response.url, http_session.here.inbox, seconds=5,
+                              headers={**headers, "Accept": "text/event-stream"},
+                              auth=http_session.add_nothing) as stream:
+        return "event-stream" in stream.headers.get("Content-Type", "") and next(
+            read_events(http_session.pieces_until_it_ends(stream)), {}).get("event") == "endpoint"
+    return False

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from folder import (
@@ -139,6 +140,81 @@ def test_letters_that_cannot_be_read_or_printed_are_no_crash(tmp_path, model, st
     done = run("chat.py", cwd=tmp_path, stdin=stdin, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0
     assert "?n? ?" in done.stdout
+
+
+# ── Streams that are closed, or missing ──────────────────────────────────────────────────
+
+CLOSED = [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"]
+
+
+def redirected(folder: Path, how: str, *words: str) -> subprocess.CompletedProcess:
+    """Run chat.py from a shell, with such redirections."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {how}', "sh", sys.executable, str(programs() / "chat.py"), *words],
+        cwd=folder, env=environment(folder, {}), stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=PATIENCE)
+
+
+@posix_only
+@pytest.mark.parametrize("how", CLOSED)
+def test_a_stream_that_is_closed_is_no_matter(tmp_path, model, how):
+    model.script += [wants("s__f", {}), says("It is 42.")]
+    with LittleServer(tools("f")) as server:
+        configure(tmp_path, s=server, toy=stubborn(tmp_path))
+        done = redirected(tmp_path, how, "What is it?")
+    assert done.returncode == 0 and len(model.was_sent) == 2
+    assert done.stdout == ("" if how.startswith(">") or " >" in how else "It is 42.\n")
+    assert ("[Calling f...]" in done.stderr) == ("2>" not in how)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("how", CLOSED)
+@pytest.mark.parametrize("words, status", [
+    (["--demo", "What is 17 + 25?"], 0), ([], 2), (["-h"], 0), (["--nonsense"], 2), (["Hello"], 1)])
+def test_however_it_would_have_ended_it_ends_so_without_a_stream(tmp_path, how, words, status):
+    done = redirected(tmp_path, how, *words)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("how, words", [
+    ("1</dev/null", "Bad file"), ("2</dev/null", ""), ("2>/dev/full", ""),
+    (">/dev/full", "No space left")])
+def test_a_stream_that_takes_nothing_ends_it_with_a_status(tmp_path, model, how, words):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    model.script += [says("It is 42.")]
+    done = redirected(tmp_path, how, "What is it?")
+    assert done.returncode == 1 and words in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@posix_only
+def test_an_input_that_cannot_be_read_ends_it_with_a_status(tmp_path, model):
+    done = redirected(tmp_path, "0>/dev/null")  # nohup does that
+    assert done.returncode == 1 and "Can't read" in done.stderr and "Traceback" not in done.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_is_closed_in_the_middle_is_no_traceback(tmp_path, model, stream):
+    gate = threading.Event()
+    model.script += [says("one\n", gate, *["more\n"] * 10), says("never asked")]
+    with subprocess.Popen(
+            [sys.executable, str(programs() / "chat.py"), "--trace", "Count"], cwd=tmp_path,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment(tmp_path, {})) as process:
+        closed, other = process.stdout, process.stderr
+        if stream == "stderr":
+            closed, other = other, closed
+        assert closed and other and closed.read(3)
+        closed.close()
+        gate.set()
+        rest = other.read().decode()
+        assert process.wait(PATIENCE) in (0, 1)
+    assert "Traceback" not in rest and "Exception" not in rest
 
 
 # ── How it ends ──────────────────────────────────────────────────────────────────────────

@@ -3,10 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from chats import type_in
 from folder import configure, model_for, needs_terminal
 from little_server import LittleServer, text
 from scripted_model import ScriptedModel, says, wants
 from terminal import Terminal
+
+from chapters.jobs import finish
+from chapters.outside import Problem
+from chat import LLM, Chat, Server
 
 
 @pytest.fixture
@@ -90,3 +95,28 @@ def test_the_chat_ends_with_a_word(tmp_path, model, words):
         terminal.wait_for("You: ")
         terminal.type(words + "\n")
         assert terminal.exit_status() == 0
+
+
+GONE = {"url": "http://127.0.0.1:9/mcp"}
+
+
+@pytest.mark.parametrize("servers, shown", [
+    ({}, "  There are no servers.\n"),
+    ({"gone": Server("gone", **GONE)}, "  No server works. /servers shows why.\n"),
+    ({"typo": Problem('"ulr" is not a setting.')}, "  No server works. /servers shows why.\n"),
+    ({"typo": Problem("No."), "gone": Server("gone", **GONE)},
+     "  No server works. /servers shows why.\n")])
+def test_tools_says_whether_there_are_no_servers_or_none_that_works(capsys, servers, shown):
+    with Chat(LLM("none", "none"), servers) as chat:
+        finish(chat.meet_servers())
+        type_in(chat, "/tools")
+    assert capsys.readouterr().out == shown
+
+
+def test_tools_of_a_server_that_works_are_listed_beside_one_that_does_not(capsys):
+    with LittleServer({"look": {"description": "Look at it."}}) as server, Chat(
+            LLM("none", "none"), {"gone": Server("gone", **GONE), "s": Server("s", server.url)}
+            ) as chat:
+        finish(chat.meet_servers())
+        type_in(chat, "/tools")
+    assert capsys.readouterr().out == "  s\n    look: Look at it.\n"

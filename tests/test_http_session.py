@@ -1,20 +1,24 @@
 """The HTTP session: connections, how they are read and closed, and redirects."""
 
 import contextlib
+import datetime
 import gc
 import itertools
 import socket
+import ssl
 import sys
 import threading
 import time
 
 import pytest
 from patience import PATIENCE, eventually
+from scripted_model import ScriptedModel, says, texts_of
 from scripted_server import SILENCE, Reply, error, new, result
 
+from chapters.http_session import direct
 from chapters.jobs import finish, together
-from chapters.outside import Failure
-from chat import Server
+from chapters.outside import Failure, Problem
+from chat import LLM, Chat, Server
 
 CALL = {"name": "count", "arguments": {}}
 DONE = new({"content": [{"type": "text", "text": "done"}]})
@@ -347,3 +351,97 @@ def test_passwords_of_other_programs_are_not_used(http_server, connect, tmp_path
             headers.get("Authorization")}
         assert server.methods[-1] == "DELETE"
         server.seen.clear()
+
+
+# ── Proxies and certificates ─────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_also_after_a_redirect_no_proxy_is_in_the_way_to_this_computer(
+        http_server, connect, monkeypatch, status):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    server = http_server({})
+    server.script["tools/call"] = moving(server, status, ["/mcp/"])
+    assert connect(server.entry()).request("tools/call", CALL) == DONE
+
+
+@pytest.mark.parametrize("url, is_here", [
+    ("http://localhost:8000/mcp", True), ("https://LOCALHOST/mcp", True),
+    ("http://me:pass@localhost/", True), ("http://app.localhost:3000", True),
+    ("http://127.8.9.1:80/mcp?a=b", True), ("http://[::1]:8000/mcp", True),
+    ("http://[0:0:0:0:0:0:0:1]/mcp", True), ("http://0.0.0.0:8000", True),
+    ("https://localhost.example.com/mcp", False), ("https://127.0.0.1.example.com/", False),
+    ("https://example.com/localhost", False), ("https://example.com?@localhost", False),
+    ("https://localhost@example.com/mcp", False), ("http://192.168.0.1/mcp", False),
+    ("http://[::2]/mcp", False), ("http://[::1/mcp", False), ("http://mylocalhost/", False)])
+def test_which_addresses_are_on_this_computer(url, is_here):
+    assert bool(direct(url)) is is_here
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A file with a certificate for localhost that nobody has signed, and its key."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    end = now + datetime.timedelta(days=1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), 7, now, end)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+    file = tmp_path_factory.mktemp("tls") / "corp.pem"
+    file.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+                     + key.private_bytes(serialization.Encoding.PEM,
+                                         serialization.PrivateFormat.PKCS8,
+                                         serialization.NoEncryption()))
+    return str(file)
+
+
+def encrypted(server, certificate, listener):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    listener.socket = context.wrap_socket(listener.socket, server_side=True)
+
+
+NAMES = ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_companys_certificate_counts_for_servers(http_server, connect, monkeypatch, certificate,
+                                                   name):
+    server = http_server({"tools/call": DONE})
+    encrypted(server, certificate, server.listener)
+    for other in NAMES:
+        monkeypatch.delenv(other, raising=False)
+    there = server.entry(url=server.url.replace("http://127.0.0.1", "https://localhost"))
+    with pytest.raises(Failure, match="certificate verify failed: self.signed") as caught:
+        connect(there).request("tools/call", CALL)
+    assert "REQUESTS_CA_BUNDLE" in str(caught.value) and caught.value.kind == "unreachable"
+    monkeypatch.setenv(name, certificate)
+    if name == "SSL_CERT_FILE":  # which is for the model
+        with pytest.raises(Failure, match="certificate verify failed"):
+            connect(there).request("tools/call", CALL)
+    else:
+        assert connect(there).request("tools/call", CALL) == DONE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_companys_certificate_counts_for_the_model(monkeypatch, certificate, name):
+    with ScriptedModel(says("Hi.")) as model:
+        encrypted(model, certificate, model)
+        for other in [*NAMES, "SSL_CERT_DIR"]:
+            monkeypatch.delenv(other, raising=False)
+        url = model.base_url.replace("http://127.0.0.1", "https://localhost")
+        with Chat(LLM("m", "a-key", url), {}) as chat, \
+                pytest.raises(Problem, match="certificate verify failed: self.signed") as caught:
+            finish(chat.ask("Hello"))
+        assert "SSL_CERT_FILE" in str(caught.value)
+        monkeypatch.setenv(name, certificate)
+        with Chat(LLM("m", "a-key", url), {}) as chat:
+            if name == "SSL_CERT_FILE":
+                assert texts_of(chat.ask("Hello")) == "Hi."
+            else:  # which is for servers
+                with pytest.raises(Problem, match="certificate verify failed"):
+                    finish(chat.ask("Hello"))

@@ -29,7 +29,8 @@ from chapters.events import Note, Text
 from chapters.jobs import finish
 from chapters.outside import Problem
 from chapters.replies import MAX_CALLS
-from chat import Chat
+from chapters.settings import openai_from_env
+from chat import LLM, Chat
 from demo.toy_server import serve_http
 
 
@@ -284,3 +285,99 @@ def test_a_service_may_answer_in_one_piece(two_tools):
     assert model.was_sent[1]["messages"][2:] == [
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "x", "content": "{}"}]
+
+
+# ── The way there ────────────────────────────────────────────────────────────────────────
+
+def asked(llm: LLM) -> str:
+    """What comes of a question: the answer, or the problem. Neither has a secret in it."""
+    with Chat(llm, {}) as chat:
+        try:
+            found = texts_of(chat.ask("Hello"))
+        except Problem as problem:
+            found = str(problem)
+    assert "s3cret" not in found
+    return found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+@pytest.mark.parametrize("name, value", [
+    ("HTTP_PROXY", "http://127.0.0.1:9"), ("http_proxy", "127.0.0.1:9"),
+    ("ALL_PROXY", "socks5h://127.0.0.1:9"), ("all_proxy", "http://127.0.0.1:9"),
+    ("HTTPS_PROXY", "ftp://nonsense"), ("SSL_CERT_FILE", "/nowhere/corp.pem")])
+def test_a_model_on_this_computer_is_reached_without_a_proxy(monkeypatch, name, value, host):
+    monkeypatch.setenv(name, value)
+    with ScriptedModel(says("Hi.")) as model:
+        model.llm.base_url = model.base_url.replace("127.0.0.1", host)
+        assert asked(model.llm) == "Hi."
+
+
+FAR = "http://model.example/v1"
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("SSL_CERT_FILE", "/nowhere/corp.pem", ["SSL_CERT_FILE=/nowhere/corp.pem", "No such file"]),
+    ("SSL_CERT_FILE", __file__, ["SSL_CERT_FILE=", "certificate"]),
+    ("SSL_CERT_FILE", "/", ["SSL_CERT_FILE=/", "directory"]),
+    ("HTTP_PROXY", "http://me:s3cret@127.0.0.1:9", ["Can't reach", "refused", "your proxy"]),
+    ("ALL_PROXY", "socks5://me:s3cret@127.0.0.1:9", ["SOCKS", "socksio"]),
+    ("HTTP_PROXY", "ftp://me:s3cret@127.0.0.1:9", ["proxy", "http://"]),
+    ("HTTP_PROXY", "http://me:s3cret#x@127.0.0.1:9", ["HTTPS_PROXY"]),
+    ("HTTP_PROXY", "http://me:s3cret@127.0.0.1:port", ["HTTPS_PROXY"]),
+    ("OPENAI_ORG_ID", "s3cret-ü", ["OPENAI_API_KEY", "headers"]),
+    ("NO_PROXY", "*", ["model.example"])])
+def test_what_is_wrong_on_the_way_to_the_model_is_named(monkeypatch, name, value, words):
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    monkeypatch.setenv(name, value)
+    shown = asked(LLM("m", "a-key", FAR))
+    for word in words:
+        assert word in shown
+    assert "can't be read" not in shown and shown[0].isupper()
+
+
+@pytest.mark.parametrize("key", ["s3cret\nkey", "s3cret\r\n", "s3cret ключ", "s3cret\0"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(key):
+    with ScriptedModel(says("Hi.")) as model:
+        model.llm.api_key = key
+        assert "OPENAI_API_KEY" in asked(model.llm)
+
+
+def test_a_model_that_speaks_no_https_is_called_that():
+    with ScriptedModel() as model:
+        model.llm.base_url = model.base_url.replace("http:", "https:")
+        assert "https" in asked(model.llm) and "SSL_CERT_FILE" in asked(model.llm)
+
+
+@pytest.mark.parametrize("reply, words", [
+    (Reply([], 407, {"x-should-retry": "false"}), "wants a login"),
+    (Reply([b"<h1>Blocked by policy</h1>"], 403), "Blocked by policy"),
+    (Reply([b"down"], 502, {"x-should-retry": "false"}), "problem of its own"),
+    (Reply([b"<html>Sign in</html>"]), "not a model's service"),
+    (Reply([], 302, {"Location": "http://me:s3cret@login.example/#s3cret"}), "login.example")])
+def test_what_may_come_from_a_proxy_to_the_model_is_said_to(monkeypatch, reply, words):
+    with ScriptedModel(reply) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.replace("//", "//me:s3cret@"))
+        shown = asked(LLM("m", "a-key", FAR))
+    assert words in shown and "your proxy, 127.0.0.1:" in shown
+
+
+def test_what_the_service_says_in_json_comes_from_no_proxy(monkeypatch):
+    with ScriptedModel(refusal(401, "Wrong key.")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url)
+        assert "proxy" not in asked(LLM("m", "a-key", FAR))
+
+
+@pytest.mark.parametrize("key", ["a-key ", "a-key\n", "\ta-key\r\n"])
+def test_a_key_is_stripped_of_blanks_and_line_ends(monkeypatch, key):
+    with ScriptedModel(says("Hi.")) as model:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        monkeypatch.setenv("OPENAI_BASE_URL", model.base_url + " \n")
+        assert asked(openai_from_env()) == "Hi."
+        assert model.headers[0]["Authorization"] == "Bearer a-key"
+
+
+@pytest.mark.parametrize("key", ["Bearer a-key", "a\nkey", "ключ", "a-key\x7f"])
+def test_a_key_that_can_be_none_is_a_problem_at_the_start(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(Problem, match="OPENAI_API_KEY"):
+        openai_from_env()

@@ -91,7 +91,7 @@ def test_each_full_name_is_acceptable_and_leads_back_to_one_tool(lists):
     assert len({one.full_name for one in tools}) == len(tools)
     for one in tools:
         assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", one.full_name)  # or it is refused
-        assert names[one.connection.server.name, one.name] == one.full_name
+        assert names[one.connection.server.name, one.name, "tools/call"] == one.full_name
 
 
 BLOCKS = json_of("type text data blob mimeType resource uri", st.sampled_from(

@@ -12,6 +12,9 @@ from patience import PATIENCE, eventually
 from scripted_model import HANG, ScriptedModel, refusal, says, wants
 from terminal import CTRL_C, CTRL_D, ROOT, Terminal, as_seen, run
 
+from chapters.events import ToolResult
+from chapters.screen import Screen
+
 
 @pytest.fixture
 def model(tmp_path) -> Iterator[ScriptedModel]:
@@ -151,6 +154,21 @@ def test_where_nobody_can_be_asked_nothing_is_destroyed(tmp_path, model):
         done = run("chat.py", "Erase it", cwd=tmp_path)
         assert server.calls == []
     assert done.stdout == "I may not.\n"
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("### Error\nThere is no such page.", "There is no such page."),
+    ("### Error\n\n```\nTimeout 5000ms\n```\n", "Timeout 5000ms"),
+    ("Error:\n  no such town", "no such town"), ("**Error**\n---\nNo.", "No."),
+    ("Error\n=====\nNo.", "No."), ("Tool execution failed\n(why?)\n404", "(why?)"),
+    ('{\n  "error": "No such town."\n}', '"error": "No such town."'),
+    ("Traceback (most recent call last):\n  File x\nValueError: 5\n", "ValueError: 5"),
+    ("No such town.\nTry Oslo.", "No such town."), ("Error: no such town.", "Error: no such town."),
+    ("### Error 500\nMore", "### Error 500"), ("エラー\n詳細", "エラー"),
+    ("### Error", "### Error"), ("", ""), ("Error\n\n", "Error")])
+def test_of_an_error_the_line_is_shown_that_says_something(capsys, text, shown):
+    Screen().show([ToolResult("f", f"Error calling tool f: {text}", True, [])])
+    assert capsys.readouterr().out.strip() == f"[Error calling tool f: {shown.strip()}]"
 
 
 # ── Signs of life ────────────────────────────────────────────────────────────────────────

@@ -90,6 +90,94 @@ def test_where_an_entry_of_others_has_both_its_type_says_which(load, kind, url, 
     assert (server.url, server.command) == (url, command)
 
 
+def test_the_shape_of_vs_code(load, tmp_path):
+    servers = load({
+        "inputs": [{"type": "promptString", "id": "key", "password": True}],
+        "servers": {
+            "github": {"type": "http", "url": "https://example.com/mcp", "headers": {"X-Key": "k"}},
+            "files": {"type": "stdio", "command": "npx", "args": ["-y", "server"],
+                      "env": {"A": "b"}, "dev": {"watch": "src"}, "gallery": True}}})
+    assert servers == {
+        "github": Server("github", url="https://example.com/mcp", headers={"X-Key": "k"},
+                         cwd=str(tmp_path)),
+        "files": Server("files", command="npx", args=["-y", "server"], env={"A": "b"},
+                        cwd=str(tmp_path)),
+    }
+
+
+@pytest.mark.parametrize("config", [
+    {"mcp": {"servers": {"x": {"command": "npx", "args": ["-y", "s"]}}}},  # VS Code's settings.json
+    {"context_servers": {"x": {"source": "custom", "command": "npx", "args": ["-y", "s"]}}},  # Zed
+    {"mcp": {"x": {"type": "local", "command": ["npx", "-y", "s"]}}},  # OpenCode
+    {"mcpServers": {"x": {"transport": {"type": "stdio", "command": "npx", "args": ["-y", "s"]}}}},
+    {"mcpServers": {"x": {"command": "npx", "args": ["-y", "s"], "url": None, "env": None}}},
+    {"mcpServers": {"x": {"command": "npx", "args": ["-y", "s"], "baseUrl": ""}}},  # Cherry Studio
+    {"mcpServers": {"x": {"cmd": "npx", "args": ["-y", "s"], "envs": {}}}},  # Goose
+], ids=json.dumps)
+def test_the_shapes_of_still_others(load, config):
+    server = load(config)["x"]
+    assert (server.command, server.args, server.url, server.env) == ("npx", ["-y", "s"], "", {})
+
+
+@pytest.mark.parametrize("entry", [
+    {"serverUrl": "https://a.b/mcp"},  # Windsurf
+    {"httpUrl": "https://a.b/mcp"},  # Gemini
+    {"httpUrl": "https://a.b/mcp", "url": "https://a.b/sse"},
+    {"baseUrl": "https://a.b/mcp", "type": "streamableHttp"},  # Cherry Studio
+    {"endpoint": "https://a.b/mcp"}, {"uri": "https://a.b/mcp"}, {"server_url": "https://a.b/mcp"},
+    {"type": "streamable-http", "url": "https://a.b/mcp"}, {"type": "sse", "url": "https://a.b/mcp"},
+    {"transport": {"type": "http", "url": "https://a.b/mcp"}}, {"URL": "https://a.b/mcp"},
+], ids=json.dumps)
+@pytest.mark.parametrize("shape", ["mcpServers", "servers"])
+def test_other_names_for_an_address(load, shape, entry):
+    server = load({shape: {"x": entry}})["x"]
+    assert isinstance(server, Server) and server.url == "https://a.b/mcp"
+
+
+@pytest.mark.parametrize("entry", [
+    {"http_headers": {"X-Key": "k"}}, {"requestInit": {"headers": {"X-Key": "k"}}},
+    {"config": {"headers": {"X-Key": "k"}}}], ids=json.dumps)
+def test_other_names_for_headers(load, entry):
+    assert load({"mcpServers": {"x": {"url": "https://a.b", **entry}}})["x"].headers == {
+        "X-Key": "k"}
+
+
+@pytest.mark.parametrize("entry", [
+    {"enabled": False}, {"enabled": "false"}, {"enabled": 0}, {"isActive": False},
+    {"is_active": False}, {"active": False}, {"isEnabled": False}, {"disabled": True},
+    {"disabled": "true"}, {"disabled": 1}, {"start_on_launch": False}, {"autoStart": False},
+    {"anythingllm": {"autoStart": False}}, {"options": {"disabled": True}},
+    {"config": {"enabled": False}}, {"enabled": True, "disabled": True}], ids=json.dumps)
+@pytest.mark.parametrize("shape", ["mcpServers", "servers", "mcp_servers", "context_servers"])
+def test_what_switches_a_server_off_in_other_programs_does_so_here(load, shape, entry):
+    assert load({shape: {"off": {"command": "npx", **entry}, "on": {"command": "npx"}}}).keys() == {
+        "on"}
+
+
+@pytest.mark.parametrize("entry", [
+    {"enabled": True}, {"enabled": "true"}, {"enabled": None}, {"isActive": True},
+    {"disabled": False}, {"disabled": "false"}, {"disabled": None}, {"start_on_launch": True},
+    {"disabledTools": ["a"]}, {"disabled_tools": True}], ids=json.dumps)
+def test_what_leaves_it_on_there_leaves_it_on_here(load, entry):
+    assert isinstance(load({"mcpServers": {"on": {"command": "npx", **entry}}})["on"], Server)
+
+
+@pytest.mark.parametrize("lists", [
+    {"mcp": {"excluded": ["b"]}}, {"mcp": {"allowed": ["a"]}},
+    {"mcp": {"allowed": ["a", "b"], "excluded": ["b"]}}], ids=json.dumps)
+def test_a_list_of_servers_that_are_off(load, lists):
+    servers = {"a": {"command": "npx"}, "b": {"command": "npx"}}
+    assert load({"mcpServers": servers, **lists}).keys() == {"a"}
+
+
+@pytest.mark.parametrize("setting", ["envFile", "headersHelper"])
+def test_a_setting_that_would_be_missed_is_not_left_out_in_silence(load, setting):
+    servers = load({"servers": {"x": {"command": "npx", setting: "secrets"}, "y": {
+        "command": "npx"}}})
+    assert f'"{setting}" is not a setting' in str(servers["x"])
+    assert isinstance(servers["y"], Server)
+
+
 def test_a_file_that_begins_with_a_byte_order_mark(load):
     # Windows' Notepad writes one.
     assert list(load('\ufeff{"servers": [{"name": "x", "command": "y"}]}')) == ["x"]
@@ -123,6 +211,76 @@ def test_what_is_filled_in_is_not_filled_in_again(load, monkeypatch):
     monkeypatch.setenv("TOKEN", "${HOME} $5")
     server = load({"servers": [{"name": "x", "command": "y", "args": ["${TOKEN}", "$TOKEN"]}]})["x"]
     assert server.args == ["${HOME} $5", "$TOKEN"]
+
+
+@pytest.mark.parametrize("text, filled", [
+    ("Bearer ${env:TOKEN}", "Bearer s3cret"), ("${TOKEN:-other}", "s3cret"),
+    ("${env:TOKEN:-other}", "s3cret"), ("${ TOKEN }", "s3cret"),
+    ("${TOKEN}${TOKEN}", "s3crets3cret"),
+    ("${NO_SUCH_KEY:-other}", "other"), ("${env:NO_SUCH_KEY:-other}", "other"),
+    ("${NO_SUCH_KEY:-}x", "x"), ("${NO_SUCH_KEY:-http://localhost:80/a?b}", "http://localhost:80/a?b"),
+    ("${NO_SUCH_KEY:-a:-b}", "a:-b"), ("${input:api-key}", "k3y"), ("${lower}", "case"),
+    ("${PROGRAM(X86)}", "p"),
+    ("%TOKEN% $TOKEN {TOKEN} $(TOKEN)", "%TOKEN% $TOKEN {TOKEN} $(TOKEN)")])
+def test_each_spelling_of_a_variable_and_of_its_default(load, monkeypatch, text, filled):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    for name, value in {"TOKEN": "s3cret", "input_api_key": "k3y", "lower": "case",
+                        "PROGRAM(X86)": "p"}.items():
+        monkeypatch.setenv(name, value)
+    server = load({"mcpServers": {"x": {
+        "url": "https://a.b", "headers": {"X": text, "Y": "y"}}}})["x"]
+    assert server.headers == {"X": filled, "Y": "y"}
+
+
+@pytest.mark.parametrize("text, name, what_to_do", [
+    ("${env:NO_SUCH_KEY}", "${env:NO_SUCH_KEY}", "line NO_SUCH_KEY=... to .env"),
+    ("${input:api-key}", "${input:api-key}", "line input_api_key=... to .env"),
+    ("${command:ext.getKey}", "${command:ext.getKey}", "line command_ext_getKey=... to .env"),
+    ("${config:a.b}", "${config:a.b}", ".env"), ("${env.NO_SUCH}", "${env.NO_SUCH}", ".env"),
+    ("${NO_SUCH_KEY:?must}", "${NO_SUCH_KEY:?must}", ".env"),
+    ("${NO_SUCH_KEY:-${TOKEN}}", "${NO_SUCH_KEY:-${TOKEN", "like ${NAME}"),
+    ("${TOKEN:-${NO_SUCH_KEY}}", "${TOKEN:-${NO_SUCH_KEY", "like ${NAME}"),
+    ("${{ secrets.TOKEN }}", "${{ secrets.TOKEN", "like ${NAME}"), ("${}", "${}", "like ${NAME}"),
+    ("Bearer ${TOKEN", "${TOKEN", "like ${NAME}"), ("${env:}", "${env:}", "like ${NAME}")])
+@pytest.mark.parametrize("place", [
+    lambda text: {"url": "https://a.b", "headers": {"X": text}},
+    lambda text: {"url": "https://a.b", "headers": {text: "x"}},
+    lambda text: {"url": f"https://a.b/{text}"},
+    lambda text: {"command": "npx", "args": ["-y", text]},
+    lambda text: {"command": "npx", "env": {"A": text}},
+    lambda text: {"command": text}, lambda text: {"command": "npx", "cwd": text}],
+    ids=["header", "header name", "url", "args", "env", "command", "cwd"])
+def test_what_cannot_be_filled_in_is_named_and_never_sent(
+        load, monkeypatch, place, text, name, what_to_do):
+    monkeypatch.setenv("TOKEN", "s3cret")
+    servers = load({"servers": {"x": place(text), "good": {"command": "npx"}}})
+    assert isinstance(servers["x"], Problem) and isinstance(servers["good"], Server)
+    assert name in str(servers["x"]) and what_to_do in str(servers["x"])
+    assert "s3cret" not in str(servers["x"])
+
+
+def test_the_env_of_an_entry_counts_for_its_other_settings(load, monkeypatch):
+    monkeypatch.setenv("TOKEN", "mine")
+    monkeypatch.setenv("PATH", "/bin")
+    env = {"TOKEN": "its", "PATH": "/opt:${PATH}", "HOST": "${env:TOKEN}.example.com"}
+    servers = load({"mcpServers": {
+        "files": {"command": "npx", "args": ["${TOKEN}", "${env:HOST}"], "env": env},
+        "web": {"url": "https://${HOST}/mcp", "headers": {"X": "${TOKEN}"}, "env": env},
+        "other": {"command": "npx", "args": ["${TOKEN}"], "env": {"TOKEN": "${TOKEN}"}}}})
+    files, web, other = servers.values()
+    assert files.args == ["its", "its.example.com"]
+    assert files.env == {"TOKEN": "its", "PATH": "/opt:/bin", "HOST": "its.example.com"}
+    assert (web.url, web.headers) == ("https://its.example.com/mcp", {"X": "its"})
+    assert other.args == ["mine"] and other.env == {"TOKEN": "mine"}, "the others keep theirs"
+
+
+@pytest.mark.parametrize("folder", [".", ".vscode", ".cursor"])
+def test_the_names_that_editors_have_for_folders(load, tmp_path, folder):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    server = load({"servers": {"x": {"command": "${workspaceFolder}/run", "cwd": "work", "args": [
+        "${userHome}", "a${pathSeparator}b${/}c"]}}}, f"{folder}/mcp.json")["x"]
+    assert server.command == f"{tmp_path}/run" and Path(server.cwd) == tmp_path / "work"
+    assert server.args == [os.path.expanduser("~"), f"a{os.sep}b{os.sep}c"]
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -199,6 +357,9 @@ def test_an_entry_without_a_name_is_known_by_its_number(load, entry):
 @pytest.mark.parametrize("config, words", [
     ({"mcpServers": {"bad": {"command": "npx", "args": 3}, "good": {"command": "npx"}}}, '"args"'),
     ({"mcpServers": {"bad": "npx", "good": {"command": "npx"}}}, '"url" or a "command"'),
+    ({"servers": {"bad": {}, "good": {"command": "npx"}}}, '"url" or a "command"'),
+    ({"servers": {"bad": {"type": "http", "url": "a.b"}, "good": {"command": "npx"}}},
+     "whole address"),
     ({"mcp_servers": {"bad": {"transport": "httpstream"}, "good": {"config": {"command": "npx"}}}},
      '"url" or a "command"'),
     ({"mcp_servers": {"bad": {"config": 3}, "good": {"config": {"command": "npx"}}}},
@@ -220,7 +381,7 @@ def test_mistakes_in_the_shapes_of_others(load, config, words):
     ("null", "must look like"),
     ("{}", "must look like"),
     ('{"servers": 3}', "must look like"),
-    ('{"servers": {"x": {}}}', "must look like"),
+    ('{"x": {"command": "npx"}}', "must look like"),
     ('{"mcpServers": []}', "must look like"),
     ('{"mcp_servers": null}', "must look like"),
     ('{"servers": [{"name": "x", "url": "a", "url": "b"}]}', '"url" twice'),
@@ -237,13 +398,57 @@ def test_a_mistake_in_the_file_itself_ends_the_program(load, tmp_path, file, wor
     assert str(tmp_path / "mcp_servers.json") in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [
-    b'{"servers": [{"name": "caf\xe9", "command": "x"}]}',  # Latin-1
-    '{"servers": []}'.encode("utf-16")])
-def test_a_file_that_is_not_utf_8(tmp_path, content):
+@pytest.mark.parametrize("file, line, hint", [
+    ('{\n  // mine\n  "servers": []}', 2, "no comments"),
+    ('// mine\n{"servers": []}', 1, "no comments"),
+    ('{"servers": [] /* mine */}', 1, "no comments"),
+    ('{"servers": []}\n// mine', 2, "no comments"),
+    ('{"servers": [], // mine\n}', 1, "no comments"),
+    ('{"servers": [\n  # mine\n]}', 2, "no comments"),
+    ('{"servers": [{"name": "x",}]}', 1, "Remove the comma"),
+    ('{"servers": [{"name": "x"},\n]}', "[12]", "Remove the comma"),
+    ('{"servers": [{"name": "x"}],\n\n}\n', "[123]", "Remove the comma"),
+    ('{"servers": [{"args": ["a", ]}]}', 1, "Remove the comma"),
+    ('{"servers": [{"args": ["a",, "b"]}]}', 1, "Remove the comma"),
+    (r'{"servers": [{"command": "C:\Program Files\node.exe"}]}', 1, "backslash twice"),
+    (r'{"servers": [{"command": "C:\users\me"}]}', 1, "backslash twice"),
+    (r'{"servers": [{"command": "C:\node\node.exe"}]}', 1, "backslash twice"),  # a line end
+    (r'{"servers": [{"args": ["d:\\data\temp"]}]}', 1, "backslash twice"),  # a tab
+    ('{"servers": [\n{"cwd": "C:/a\\b"}, \n{"cwd": "C:\\\\a\\b"}]}', 3, "backslash twice"),
+    (r'{"servers": [{"args": ["\\server\share"]}]}', 1, "backslash twice"),
+    (r'{"servers": [{"args": ["--dir=C:\data"]}]}', 1, "backslash twice"),
+    ("{'servers': []}", 1, "plain double quotes"),
+    ('{"servers": [{"name": \'x\'}]}', 1, "plain double quotes"),
+    ("{“servers”: []}", 1, "plain double quotes"),
+    ("{servers: []}", 1, "plain double quotes"),
+    ('{"servers": [{"enabled": False}]}', 1, "true, false and null"),
+    ('{"servers": [{"name": "x, "url": "y"}]}', 1, "missing comma, quote"),
+    ('{"servers": [{"name": "x\n}]}', 1, "no quote at its end"),
+    ('{"servers": [{"name": "x', 1, "no quote at its end"),
+    ('{"servers": [{"name": "x"\n "url": "y"}]}', 2, "missing comma"),
+    ('{"servers": [{"name": "x"}', 1, "bracket"),
+    ('{"servers": []}}', 1, "bracket too many"),
+    ('{"servers": []}{"servers": []}', 1, "follows its end"),
+    ('"mcpServers": {"x": {"command": "npx"}}', 1, "a { at its beginning"),
+    ("", 1, "is empty"), ("\n  \n", "[13]", "is empty"), ("\ufeff", 1, "is empty"),
+], ids=lambda value: str(value)[:50])
+def test_a_mistake_in_json_gets_the_hint_that_fits(load, file, line, hint):
+    with pytest.raises(Problem, match=f"not valid JSON: .* at line {line}\\.\n.*{hint}"):
+        load(file)
+
+
+@pytest.mark.parametrize("path", [r"C:\\tools\\new", "C:/tools/new", r"C:\/tools", "Q: a?\\nA: b",
+                                  r"C:\\Ren\u00e9", r"\\\\server\\new", "http://x/y"])
+def test_a_path_that_is_written_well_stays_as_it_is(load, path):
+    assert load(f'{{"servers": [{{"name": "x", "command": "y", "args": ["{path}"]}}]}}')[
+        "x"].args == [json.loads(f'"{path}"')]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_that_is_not_utf_8(tmp_path, encoding):
     path = tmp_path / "mcp_servers.json"
-    path.write_bytes(content)
-    with pytest.raises(Problem, match="mcp_servers.json"):
+    path.write_bytes('{"servers": [{"name": "café", "command": "x"}]}'.encode(encoding))
+    with pytest.raises(Problem, match="mcp_servers.json is not UTF-8 text.\nSave it as UTF-8"):
         load_servers(path)
 
 
@@ -259,6 +464,8 @@ def test_settings_that_are_nested_deeply(load):
         value = [value]
     with pytest.raises(Problem, match="mcp_servers.json"):
         load({"servers": [{"name": "deep", "url": "https://a.b", "oauth": {"a": value}}, GOOD]})
+    with pytest.raises(Problem, match="mcp_servers.json"):
+        load({"mcpServers": {"deep": {"command": "npx", "enabled": value}}})
 
 
 @pytest.mark.parametrize("entry", [
@@ -319,6 +526,30 @@ def test_a_settings_file_is_in_the_current_folder_or_else_beside_chat_py(tmp_pat
     assert find("env.example") == ROOT / "env.example"
     (tmp_path / "env.example").write_text("")
     assert find("env.example").resolve() == (tmp_path / "env.example").resolve()
+
+
+# ── .env ─────────────────────────────────────────────────────────────────────────────────
+
+
+def read_env_in(folder, content):
+    """What read_env() makes of a file .env with that in it: a process that has ended."""
+    (folder / ".env").write_bytes(content)
+    return subprocess.run(
+        [sys.executable, "-c", "import os; from chapters.settings import read_env; read_env()\n"
+         "print(os.environ['FIRST'], os.environ['SECOND'])"], cwd=folder, timeout=PATIENCE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("content", [
+    b"FIRST=1\nSECOND=2\n", b"\xef\xbb\xbfFIRST=1\nSECOND=2\n", b"\xef\xbb\xbfFIRST=1\r\nSECOND=2",
+    b"\xef\xbb\xbf\nexport FIRST='1'\nSECOND=2"])
+def test_a_dot_env_with_and_without_a_byte_order_mark(tmp_path, content):
+    assert read_env_in(tmp_path, content).stdout == "1 2\n"
+
+
+@pytest.mark.parametrize("content", ["FIRST=1".encode("utf-16"), b"FIRST=caf\xe9"])
+def test_a_dot_env_that_is_not_utf_8(tmp_path, content):
+    assert "Save it as UTF-8" in read_env_in(tmp_path, content).stderr
 
 
 # ── The example ──────────────────────────────────────────────────────────────────────────

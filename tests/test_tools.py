@@ -229,6 +229,33 @@ TEXT = base64.b64encode("Größe".encode()).decode()
     ({"content": [{"type": "text", "text": ""}]}, "", []),
     ({"content": [{"type": "resource", "resource": {
         "uri": "toy://poem", "mimeType": "text/plain", "text": "A line"}}]}, "A line", []),
+    ({"content": [{"type": "text", "text": ""}], "structuredContent": {"items": ["Moon"]}},
+     '{"items": ["Moon"]}', []),
+    ({"content": [{"type": "text", "text": " \n"}], "structuredContent": {}}, "{}", []),
+    ({"content": [{"type": "text", "text": " \n"}]}, "", []),
+    ({"content": [{"type": "text", "text": ""}], "items": ["Moon"]}, '{"items": ["Moon"]}', []),
+    ({"items": ["Moon"], "isError": True}, '{"items": ["Moon"]}', []),
+    ({"content": "Moon"}, '{"content": "Moon"}', []),
+    ({"content": ["Moon"]}, '{"content": ["Moon"]}', []),
+    ({"content": {"type": "text", "text": "Moon"}},
+     '{"content": {"type": "text", "text": "Moon"}}', []),
+    ({"content": ["Moon", {"type": "text", "text": "Sun"}]},
+     '\nSun\n{"content": ["Moon", {"type": "text", "text": "Sun"}]}', []),
+    ({"content": [{"type": "json", "json": {"a": 1}}]}, '{"type": "json", "json": {"a": 1}}', []),
+    ({"content": [{"type": "text", "text": {"a": 1}}]}, '{"type": "text", "text": {"a": 1}}', []),
+    # The data is in the text only if it is there by itself, not in a part of another word.
+    ({"content": [{"type": "text", "text": "It took 120 ms."}], "structuredContent": {"n": 12}},
+     'It took 120 ms.\n{"n": 12}', []),
+    ({"content": [{"type": "text", "text": "It is 22.5."}], "structuredContent": {"n": 22}},
+     'It is 22.5.\n{"n": 22}', []),
+    ({"content": [{"type": "text", "text": "A banana"}], "structuredContent": {"mark": "an"}},
+     'A banana\n{"mark": "an"}', []),
+    ({"content": [{"type": "text", "text": "22: Oslo, and -3.5"}],
+      "structuredContent": {"a": [22, -3.5, {"town": "Oslo"}]}}, "22: Oslo, and -3.5", []),
+    ({"content": [{"type": "text", "text": '{"t": "\\u00e9\\n\\"x\\""}'}],
+      "structuredContent": {"t": 'é\n"x"'}}, '{"t": "\\u00e9\\n\\"x\\""}', []),
+    ({"content": [{"type": "text", "text": '"\\u00e9 x"'}, {"type": "text", "text": "5"}],
+      "structuredContent": {"result": ["é x", 5]}}, '"\\u00e9 x"\n5', []),
 ])
 @pytest.mark.line(41)
 def test_a_result_as_the_model_reads_it(read, answer, text, files):
@@ -248,6 +275,21 @@ def test_a_result_as_the_model_reads_it(read, answer, text, files):
      ["Größe"], []),
     ({"type": "resource", "resource": {"uri": "toy://p", "mimeType": "text/csv", "blob": PNG}},
      ["text/csv", "could not"], []),
+    ({"type": "resource", "resource": {"mimeType": "TEXT/CSV; charset=utf-8", "blob": TEXT}},
+     ["Größe"], []),
+    ({"type": "resource", "resource": {"mimeType": 'text/csv;charset="latin-1"',
+                                       "blob": base64.b64encode(b"Gr\xf6\xdfe").decode()}},
+     ["Größe"], []),
+    ({"type": "resource", "resource": {"mimeType": "text/csv; charset=nonsense", "blob": TEXT}},
+     ["could not"], []),
+    *(({"type": "resource", "resource": {"mimeType": f"application/{kind}", "blob": TEXT}},
+       ["Größe"], []) for kind in ("json", "xml", "ld+json", "x-yaml", "json; charset=utf-8")),
+    ({"type": "resource", "resource": {"mimeType": "application/pdf", "blob": TEXT}},
+     ["draw-1.bin"], ["draw-1.bin"]),
+    ({"type": "resource", "resource": {"mimeType": "image/svg+xml", "blob": TEXT}},
+     ["draw-1.svg"], ["draw-1.svg"]),
+    ({"type": "image", "data": f"{PNG[:5]}\n{PNG[5:]}\n", "mimeType": "image/png"},
+     ["draw-1.png"], ["draw-1.png"]),
     ({"type": "image", "data": "!!!", "mimeType": "image/png"}, ["image", "could not"], []),
     ({"type": "image", "data": "", "mimeType": "image/png"}, ["image"], ["draw-1.png"]),
     ({"type": "image", "data": "é", "mimeType": "image/png"}, ["image", "could not"], []),
@@ -358,8 +400,33 @@ def test_only_pictures_and_sounds_have_an_ending_that_opens_a_program(tmp_path, 
     ("dexcom", {"name": "readings", "description": "Get them."}, "Get them."),
     ("日本", {"name": "é", "description": "Get them."}, "é, a tool of 日本. Get them."),
     ("dexcom", {"name": "größe"}, "größe, a tool of dexcom."),
+    ("???", {"name": "find", "description": "Get them."}, "find, a tool of ???. Get them."),
+    ("a" * 64, {"name": "find"}, f"find, a tool of {'a' * 64}."),
+    ("12306", {"name": "search", "description": "Get them."}, "Get them."),
 ])
 def test_where_a_full_name_says_little_the_description_says_more(
         connect, server, found, description):
     one = make_tool(connect(Server(server, url="http://x")), found, {})
     assert one.for_model()["function"]["description"] == description
+
+
+def test_tools_whose_names_have_no_letter_stay_different(http_server, meet):
+    first, second = (http_server({"tools/list": tools("é", "è", "!")}) for _ in range(2))
+    chat, _ = meet(first.entry(name="日本"), second.entry(name="中国"))
+    assert len(chat.tools) == 6 and all(map(ACCEPTED.fullmatch, chat.tools))
+    assert [one.description for one in chat.tools.values()] == [
+        f"{name}, a tool of {server}." for server in ("日本", "中国") for name in ("é", "è", "!")]
+
+
+@pytest.mark.parametrize("execution, is_offered", [
+    ({"taskSupport": "required"}, False), ({"taskSupport": "optional"}, True),
+    ({"taskSupport": "forbidden"}, True), ({}, True), (None, True), ("required", True)])
+@pytest.mark.parametrize("version", ["", "2025-11-25"])
+def test_a_tool_that_only_runs_as_a_task_is_not_offered(
+        http_server, meet, execution, is_offered, version):
+    one = {"name": "a", "inputSchema": {}, "execution": execution}
+    server = http_server({"tools/list": new({"tools": [one, {"name": "b", "inputSchema": {}}]})},
+                         version)
+    chat, events = meet(server.entry(name="x"))
+    assert list(chat.tools) == ["x__a"] * is_offered + ["x__b"]
+    assert events == [Found("x", 1 + is_offered)]

@@ -17,8 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from chapters.command_line import credentials
 from chapters.jobs import finish
-from chat import LLM, Chat, Event, Question, Server, credentials
+from chat import LLM, Chat, Event, Question, Server
 
 given = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
 # The suite has one document that describes a client; a person would have one of their own.
