@@ -71,7 +71,6 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urljoin, urlspli
 import requests
 from requests.auth import AuthBase
 
-from chapters.http_session import direct
 from chapters.outside import Problem, open_browser
 
 if sys.platform == "win32":
@@ -985,10 +984,12 @@ def fetch(method: str, url: str, headers: dict | None = None, may_redirect: bool
         # (requests looks at each redirect, and reads it whole, although we let it follow none.)
         session.get_redirect_target = lambda resp: None        # type: ignore[assignment]
         body = b""
+        # To this computer there is no proxy on the way.
+        proxies = {"http": "", "https": ""} if urlsplit(url).hostname in LOCALHOST else None
         # All that requests raises is an OSError.
         with contextlib.suppress(OSError, ValueError), session, session.request(
                 method, url, headers=headers, auth=lambda request: request, timeout=(5, 30),
-                allow_redirects=False, stream=True, proxies=direct(url), **options) as response:
+                allow_redirects=False, stream=True, proxies=proxies, **options) as response:
             for piece in response.iter_content(65536):
                 body += piece
                 if len(body) > MAX_BYTES:

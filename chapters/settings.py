@@ -15,9 +15,8 @@ the file .env. And the files of other programs are translated:
     {"mcp_servers": {"files": {"transport": ...}}}            fastchat-mcp
 
 MCP itself says nothing about such files; what is in them, a URL or a command, is
-https://modelcontextprotocol.io/specification/2026-07-28/basic/transports
-
-Left out: settings of those programs that mean nothing to us.
+https://modelcontextprotocol.io/specification/2026-07-28/basic/transports. Left out: settings of
+those programs that mean nothing to us.
 
 Try it:
 
@@ -223,14 +222,12 @@ class LLM:
     def client(self) -> Any:
         """The openai package's client. Raises OpenAIError."""
         import openai  # (here, because it takes longer than all the rest of our start)
-        # What is said here is for nobody else, so no redirect is followed. To this computer, no
-        # proxy is in the way, but the certificates in SSL_CERT_FILE count.
-        way: Any = direct(self.base_url or "") and {
-            "trust_env": False, "verify": ssl.create_default_context()}
-        try:
+        # (Without trust_env, no proxy is in the way. The certificates in SSL_CERT_FILE count.)
+        way: Any = {"verify": ssl.create_default_context()} if direct(self.base_url or "") else {}
+        try:  # (No redirect is followed, because what is said here is for nobody else.)
             return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
                                  http_client=openai.DefaultHttpxClient(
-                                     follow_redirects=False, **way))
+                                     follow_redirects=False, trust_env=not way, **way))
         except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
             raise openai.OpenAIError(str(error)) from error
 
@@ -241,14 +238,13 @@ class LLM:
 
 def openai_from_env() -> LLM:
     """The model that .env names. Raises Problem."""
-    key, url = (os.getenv(name, "").strip() for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"))
+    key, url = os.getenv("OPENAI_API_KEY", "").strip(), os.getenv("OPENAI_BASE_URL", "").strip()
     if not key and not url:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
                       "or see how it goes without one: uv run python chat.py --demo")
     if not re.fullmatch("[!-~]*", key) or url and not re.match(r"https?://[^/]", url):
         raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
                       "like http://localhost:11434/v1. Look at them in .env.")
-    llm = LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)
-    if url:
-        llm.unreachable = "Can't reach the model at the OPENAI_BASE_URL in .env. Is it running?"
-    return llm
+    return LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None,
+               unreachable="Can't reach the model at the OPENAI_BASE_URL in .env. Is it running?"
+               if url else LLM.unreachable)
