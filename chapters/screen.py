@@ -191,7 +191,16 @@ class Screen:
             self.say("> ", end="")
         with contextlib.suppress(EOFError):
             question.answer = input("" if self.only_answer else "> ").strip()
-            if question.choices:  # "yes" is as good as "y", but "abort" is no "a"
-                typed = question.answer.lower()
-                fits = question.choices.get(typed[:1], "").startswith(typed[1:] and typed)
-                question.answer = typed[:1] if fits else ""
+            if question.choices:
+                question.answer = chosen(question.answer, question.choices)
+
+
+def chosen(typed: str, choices: dict[str, str]) -> str:
+    """Which choice somebody has typed: "yes" is as good as "y", but "abort" is no "a".
+
+    >>> chosen("yes", {"y": "yes", "n": "no"}), chosen("none", {"y": "yes", "n": "no"})
+    ('y', '')
+    """
+    typed = typed.lower()
+    is_one = len(typed) == 1 or choices.get(typed[:1], "").startswith(typed)
+    return typed[:1] if is_one else ""

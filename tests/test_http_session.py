@@ -445,3 +445,13 @@ def test_a_companys_certificate_counts_for_the_model(monkeypatch, certificate, n
             else:  # which is for servers
                 with pytest.raises(Problem, match="certificate verify failed"):
                     finish(chat.ask("Hello"))
+
+
+def test_after_a_redirect_there_is_no_proxy_on_the_way_either(http_server, connect, monkeypatch):
+    proxy = http_server({})
+    server = http_server({"tools/list": [Reply(307, b"", {"Location": "/mcp/"}),
+                                         new({"tools": []})]})
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    connection = connect(server.entry(headers={"Authorization": "Bearer s3cret"}))
+    assert connection.ask("tools/list")["tools"] == []
+    assert [seen.path for seen in server.seen] == ["/mcp", "/mcp/"] and proxy.seen == []

@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import HTTPServer
 
 import pytest
@@ -388,3 +389,26 @@ def test_nothing_listens_to_a_server_that_is_closed(http_server, connect):
     with contextlib.suppress(Failure):
         connection.ask("tools/call", CALL)  # it would wait for such a stream
     assert gets(server) == []
+
+
+@pytest.mark.parametrize("status", [404, 429, 401])
+def test_an_answer_that_a_server_does_not_take_is_no_reason_to_call_again(
+        http_server, connect, status):
+    # The tool is at work there: sent again, the call would be done twice.
+    def asks_us(message):
+        yield {"jsonrpc": "2.0", "id": "s-1", "method": "elicitation/create", "params": {
+            "message": "Which?", "requestedSchema": {"properties": {"key": {"type": "string"}}}}}
+        yield SILENCE
+
+    server = http_server({"tools/list": {"tools": []}, "tools/call": asks_us,
+                          "": Reply(status, b"", {"Retry-After": "0"})}, old="2025-06-18")
+    connection = connect(server.entry(), person=threading.Lock())
+
+    def show(event):
+        if isinstance(event, Question):
+            event.answer = "y" if event.choices else "open"
+
+    [failure] = finish(with_logins([partial(
+        connection.ask, "tools/call", {"name": "do", "arguments": {}})]), show)
+    assert "our answer didn't reach it" in str(failure)
+    assert len(server.saw("tools/call")) == 1

@@ -13,7 +13,7 @@ from scripted_model import HANG, ScriptedModel, refusal, says, wants
 from terminal import CTRL_C, CTRL_D, ROOT, Terminal, as_seen, run
 
 from chapters.events import ToolResult
-from chapters.screen import Screen
+from chapters.screen import Screen, chosen
 
 
 @pytest.fixture
@@ -294,3 +294,11 @@ def test_ctrl_c_while_the_servers_are_asked_ends_the_program(tmp_path, model):
             terminal.wait_for("Waiting for s...")
             assert terminal.exit_status(lambda: terminal.type(CTRL_C)) == 130
             assert "Traceback" not in terminal.rest()
+
+
+@pytest.mark.parametrize("typed, answer", [
+    ("y", "y"), ("Yes", "y"), ("n", "n"), ("no", "n"), ("a", "a"), ("abort", ""), ("any", ""),
+    ("", "")])
+def test_a_word_is_only_the_choice_that_it_begins(typed, answer):
+    choices = {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"}
+    assert chosen(typed, choices) == answer
