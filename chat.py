@@ -26,6 +26,7 @@ A few words:
     message     one JSON object: of MCP's, or (in Part 6) of the conversation with the model
     turn        your question and all that follows, until the model's last word
     event       one thing worth showing meanwhile   e.g. Text("You had ")
+                (in Part 3, a piece of a stream)
     thread      a function that runs beside the rest; a lock lets only one of them pass at a time
     job         work in a thread of its own; it can be stopped
 
@@ -197,14 +198,14 @@ class Connection:
     def ask(self, method: str, params: dict | None = None, job: Job | None = None) -> dict:
         """A request and its result, with all that may belong to it. Raises Failure."""
         job, answers = job or Job(), dict[str, Any]()
-        for number in range(elicitation.MAX_QUESTIONS + 1):
+        for attempt in range(elicitation.MAX_QUESTIONS + 1):
             once = partial(greet_and_request, self, method, {**(params or {}), **answers}, job)
             # What has failed is tried a second time, where that certainly does no harm.
             result = failures.at_most_twice(once, self, method, job)
             if result.get("resultType") != "input_required":
                 return result
             # A new server has a question for you. With the answer, we send our request once more.
-            answers = elicitation.answers_for(self, result, job, number)
+            answers = elicitation.answers_for(self, result, job, attempt)
         raise Failure("refused", "it asks and asks, and has no result.")
 
     def forget(self, handshakes: int) -> None:
@@ -241,7 +242,6 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
     notices_a_closed_connection = True  # that is how a new server hears that nobody waits
 
     def __init__(self, connection: Connection, auth: Callable):
-        super().__init__()
         self.connection, self.auth, self.url = connection, auth, connection.server.url
         self.session = http_session.Session(connection.server.name)  # keeps connections, cookies
 
@@ -468,7 +468,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         self.tools: dict[str, Tool] = {}    # by full name: those that the model gets
         self.names: dict[tuple, str] = {}   # all full names so far, see make_tool()
         self.messages: list[dict] = []      # the conversation
-        self.notes: list[dict] = []         # messages that go before the next question
+        self.before: list[dict] = []        # messages that go before the next question
         self.allowed: set[str] = set()      # full names about which we needn't ask again
         self.left_out: set[str] = set()     # full names that the model's service refuses
         self.max_chars = settings.number_from_env("MAX_RESULT_CHARS", 50_000)
@@ -504,10 +504,9 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         """Which tools the model gets: of those that are known now, at most MAX_TOOLS."""
         each = []
         for connection in self.working:
-            known = connection.offers.known["tools"][:MAX_TOOLS]
-            reading = resources.as_tool(connection)  # one more, with which it reads resources
-            each.append([make_tool(connection, one, self.names) for one in known] + [
-                make_tool(connection, one, self.names, "resources/read") for one in reading])
+            found = [(one, "tools/call") for one in connection.offers.known["tools"][:MAX_TOOLS]]
+            found += [(one, "resources/read") for one in resources.as_tool(connection)]  # ours
+            each.append([make_tool(connection, one, self.names, method) for one, method in found])
         self.tools = tools.chosen(each, self.left_out, MAX_TOOLS)
 
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
@@ -515,7 +514,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         also be some messages, like those of a server's prompt.)"""
         yield from lists.news(self.working)  # what came of asking servers in the background
         asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
-        messages = replies.in_turn([*self.messages, *self.notes, *asked])
+        messages = replies.in_turn([*self.messages, *self.before, *asked])
         for _ in range(MAX_ROUNDS):
             # (Where the service says that it is too much, or refuses a tool, we do without that.)
             reply = yield from model_service.mended(self.reply, messages, self.left_out)
@@ -528,7 +527,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         else:  # no "break" has ended the loop: the model still wants tools
             yield Note(f"Stopped after {MAX_ROUNDS} rounds of tool calls.")
         self.messages = messages
-        self.notes.clear()
+        self.before.clear()
         for connection in self.working:  # lists that are old by now, while nobody waits
             connection.offers.refresh_in_background()
 
@@ -555,14 +554,14 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             else:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(partial(self.run_tool, tool, arguments))
-        answers = yield from jobs.with_logins(works)
-        for number, answer in enumerate(answers):
+        messages = []
+        for call, answer in zip(calls, (yield from jobs.with_logins(works)), strict=True):
             if isinstance(answer, Failure):  # nobody has signed in
-                name = calls[number]["function"]["name"]
-                answers[number] = f"Error calling tool {name}: {answer}"
-                yield ToolResult(name, answers[number], True, [])
-        return [{"role": "tool", "tool_call_id": call["id"], "content": answer}
-                for call, answer in zip(calls, answers, strict=True)]
+                name = self.tools[call["function"]["name"]].name
+                answer = f"Error calling tool {name}: {answer}"
+                yield ToolResult(name, answer, True, [])
+            messages.append({"role": "tool", "tool_call_id": call["id"], "content": answer})
+        return messages
 
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. If that fails, the model should know: it may find another way."""

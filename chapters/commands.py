@@ -132,7 +132,7 @@ def choose_model(chat: Any, rest: str, screen: Any) -> None:
 def clear(chat: Any, rest: str, screen: Any) -> None:
     """forget the conversation"""
     chat.messages.clear()
-    chat.notes.clear()
+    chat.before.clear()
     screen.say("  Forgotten.")
 
 

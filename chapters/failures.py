@@ -19,7 +19,7 @@ server has certainly not done it; and everything is repeated only once.
     an older server has forgotten us         yes      yes *    shake hands again
     it wants other headers (-32020)          no       yes      ask for its tools: they say which
     you have to open a page first (-32042)   yes      yes      ask you to
-    no answer, or none that makes sense      yes      no       wait a second
+    it hung up, or what comes makes no sense yes      no       wait a second
     5xx, it has a problem of its own         yes      no       wait as long as it says
     its first answer needs long (slow)       yes      yes      nothing: this time we wait longer
 

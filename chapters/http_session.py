@@ -2,7 +2,7 @@
 
 One requests.Session for each server keeps its connections open for the next request, and keeps its
 cookies: behind one address there may be several machines, and a cookie says which of them is ours.
-We add four things.
+We add a few things.
 
 To hang up. A tool may run for minutes. Somebody who doesn't want its answer any more, in another
 thread, closes the connection; a new server ends the tool when it sees that. So we remember the
@@ -48,7 +48,7 @@ from chapters.inboxes import Inbox
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line, without_secrets
 
 CONNECT_SECONDS = 10
-HERE = re.compile(r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|"
+THIS_COMPUTER = re.compile(r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|"
                   r"\[[0:]*:0*1\])(:\d*)?([/?#]|$)", re.I)
 
 here = threading.local()  # here.inbox: the inbox for which this thread sends a request
@@ -196,7 +196,7 @@ def direct(url: str) -> dict[str, str]:
     >>> direct("http://127.0.0.2:8000/mcp"), direct("https://localhost.example.com/mcp")
     ({'http': '', 'https': ''}, {})
     """
-    return {"http": "", "https": ""} if HERE.match(url) else {}
+    return {"http": "", "https": ""} if THIS_COMPUTER.match(url) else {}
 
 
 def host_in(url: str) -> str:

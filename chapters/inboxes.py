@@ -170,9 +170,9 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
             reply = {"result": {}}
         elif method == "elicitation/create" and connection.capabilities:
             # It doesn't say which of our requests its question belongs to. Any that waits will do.
-            waiting = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
-            waiting.sort(key=lambda one: one is inbox)  # the one on whose stream it came
-            if waiting and waiting[-1].offer(incoming):
+            found = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
+            found.sort(key=lambda one: one is inbox)  # the one on whose stream it came
+            if found and found[-1].offer(incoming):
                 return
             reply = {"result": {"action": "cancel"}}
         with contextlib.suppress(Failure):

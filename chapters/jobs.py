@@ -40,7 +40,8 @@ from chapters.outside import Failure, Problem, is_number
 
 class Job:
     """One piece of work beside others: what it reports, and whether anybody still wants it. (A job
-    that isn't given to together() runs in the current thread, and nobody hears its reports.)"""
+    that isn't given to together() runs in the current thread, and nobody hears its reports unless
+    its `report` is set.)"""
 
     def __init__(self, report: Callable[[Any], object] | None = None):
         self.is_watched = report is not None

@@ -68,7 +68,7 @@ class Offers:
         self.notes: list[Note] = []              # what it has to say, with the next question
         self.job.report = self.notes.append
         self.one_at_a_time = threading.Lock()
-        self.thread = threading.Thread()         # the last that did it
+        self.thread = threading.Thread()         # the last of refresh_in_background()
 
     def learn(self, about: dict) -> None:
         """The server says what it has: {"capabilities": {"tools": {"listChanged": true}}}"""
@@ -153,7 +153,7 @@ class Offers:
         self.refresh_in_background(keys)
 
     def wait(self, seconds: float) -> None:
-        """Wait for what happens in the background."""
+        """Wait for what refresh_in_background() has begun."""
         if self.thread.is_alive():
             self.thread.join(max(0, seconds))
 

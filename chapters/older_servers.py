@@ -110,6 +110,7 @@ class WithSession:
             self.listener.close()
         if self.session_id:
             end_session(self)
+            self.session_id = ""  # close() may be called twice
         self.session.close()
 
     def kill(self) -> None:

@@ -110,7 +110,7 @@ def read(chat: Any, server: str, uri: str) -> Generator[Event, None, None]:
     text, files = chat.as_text(result)
     yield from (Note(f"Saved {file}") for file in files)
     text = f"The resource {uri} of {server}:\n{text}"
-    chat.notes.append({"role": "user", "content": tools.shortened(text, chat.max_chars)})
+    chat.before.append({"role": "user", "content": tools.shortened(text, chat.max_chars)})
     of = f"the first {chat.max_chars} of " if len(text) > chat.max_chars else ""
     yield Note(f"The model gets {uri} ({of}{len(text)} characters) with your next question.")
 

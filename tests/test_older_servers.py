@@ -412,3 +412,12 @@ def test_an_answer_that_a_server_does_not_take_is_no_reason_to_call_again(
         connection.ask, "tools/call", {"name": "do", "arguments": {}})]), show)
     assert "our answer didn't reach it" in str(failure)
     assert len(server.saw("tools/call")) == 1
+
+
+def test_a_session_is_ended_once_however_often_we_close(http_server, connect):
+    server = http_server({"tools/list": {"tools": []}}, old="2025-06-18", session="visit-1")
+    connection = connect(server.entry())
+    connection.ask("tools/list")
+    connection.close()
+    connection.close()
+    assert [seen.verb for seen in server.seen].count("DELETE") == 1

@@ -60,7 +60,10 @@ def server_that_asks(http_server: Callable, stdio_server: Callable, way: str, *a
             to_ask.put({"jsonrpc": "2.0", "id": f"s-{number}", **one})
             if way == POST:
                 yield to_ask.get()
-            reply = replies.get(timeout=PATIENCE)
+            try:
+                reply = replies.get(timeout=PATIENCE)
+            except queue.Empty:  # the client has left
+                return
             so_far.append(reply.get("result") or reply["error"]["code"])
         yield result(message, {"replies": so_far})
 
