@@ -41,7 +41,7 @@ from urllib.parse import unquote
 
 MAX_BYTES = 8 * 2**20  # of one message: the one limit on size
 TOO_LARGE = "it sent more than 8 MB in one message. Ask for less at a time."
-MAX_PARTS = 1_000_000  # of them: each object and each list takes 60 bytes and more
+MAX_PARTS = 1_000_000  # lists, and twice the objects: each takes 60 bytes and more
 MAX_DEPTH = 100        # of {"a": {"b": {"c": ...
 PAGE = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.I | re.S)  # what nobody reads of it
 SECRET = re.compile("auth|key|token|secret|pass|cookie|jwt|sig", re.I)
@@ -96,7 +96,7 @@ def loads(text: bytes | bytearray | str, keep_halves: bool = False) -> Any:
     """json.loads for strangers' JSON. Whatever is wrong with it, it raises ValueError."""
     if isinstance(text, str):
         text = text.encode("utf-8", "replace")
-    if text.count(b"[") + text.count(b"{") > MAX_PARTS:
+    if text.count(b"[") + 2 * text.count(b"{") > MAX_PARTS:
         raise ValueError("it has too many parts")
     try:
         found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
