@@ -48,8 +48,9 @@ from chapters.inboxes import Inbox
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line, without_secrets
 
 CONNECT_SECONDS = 10
-THIS_COMPUTER = re.compile(r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|"
-                  r"\[[0:]*:0*1\])(:\d*)?([/?#]|$)", re.I)
+THIS_COMPUTER = re.compile(
+    r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|\[[0:]*:0*1\])"
+    r"(:\d*)?([/?#]|$)", re.I)
 
 here = threading.local()  # here.inbox: the inbox for which this thread sends a request
 

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import unquote
 
-MAX_BYTES = 8 * 2**20  # of one message: the one limit on size
+MAX_BYTES = 8 * 2**20  # of one message
 TOO_LARGE = "it sent more than 8 MB in one message. Ask for less at a time."
 MAX_PARTS = 1_000_000  # lists, and twice the objects: each takes 60 bytes and more
 MAX_DEPTH = 100        # of {"a": {"b": {"c": ...

@@ -15,8 +15,8 @@ A program is asked with server/discover, which does nothing but tell:
     a result that lists its versions                         a new one if ours is among them
     any other result, and most errors                        an older one
 
-Too old for us is the HTTP+SSE transport of 2024: there, one asks with GET, and an event tells
-where to POST.
+The HTTP+SSE transport of 2024 is too old for us: there, a client asks with GET, and an event tells
+it where to POST.
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
