@@ -42,7 +42,6 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
 from functools import partial  # partial(f, 1) is f with its first argument filled in
 from pathlib import Path
 from typing import Any, Literal
@@ -90,24 +89,24 @@ MAX_TOOLS = 128         # OpenAI takes no more
 #
 # Secrets can stay out of it: ${KEY} is looked up in the environment, and in the file .env.
 
-@dataclass  # writes __init__() from these lines; that calls __post_init__() at its end
-class Server:
+class Server(Record):  # which makes Server("files", command="npx").command work
     """One entry of mcp_servers.json. The names are those in the file."""
     name: str          # short; it becomes the prefix of the tools' names
     url: str = ""      # a server on the network, or ...
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     command: str = ""  # ... a program on this computer, with its
-    args: list[str] = field(default_factory=list)
-    env: dict[str, str] = field(default_factory=dict)
+    args: list[str] = []
+    env: dict[str, str] = {}
     cwd: str = ""      # the folder it starts in; "": the one of mcp_servers.json
     enabled: bool = True
     auth_type: Literal["token", "oauth"] = "token"  # "token": it is in the url or the headers
-    oauth: dict = field(default_factory=dict)       # see oauth_handler.py
-    timeout: float = 60                             # seconds that it may be silent
-    tools: list[str] = field(default_factory=list)  # offer only these; none named: all
+    oauth: dict = {}         # see oauth_handler.py
+    timeout: float = 60      # seconds that it may be silent
+    tools: list[str] = []    # offer only these; none named: all
     confirm: Literal["every", "destructive", "never"] = "destructive"  # ask before a call
 
-    def __post_init__(self) -> None:
+    def __init__(self, *values: Any, **named: Any):
+        super().__init__(*values, **named)
         if self.auth_type == "oauth":
             import oauth_handler  # only where a server wants it, so that a start is fast
             oauth_handler.check_settings(self.name, self.url, self.oauth)  # raises Problem
@@ -399,8 +398,7 @@ def shake_hands(connection: Connection, job: Job) -> None:
 #
 # The server's name is put before the tool's, because two servers may both have a "search".
 
-@dataclass
-class Tool:
+class Tool(Record):
     """One function of one server."""
     full_name: str
     name: str

@@ -114,12 +114,12 @@ class Screen:
 
     def show_one(self, event: Event, waiting_for: str) -> None:
         match event:
-            case Waiting(seconds, what):
+            case Waiting(seconds=seconds, what=what):
                 if self.last not in ("Text", "Progress"):
                     names = ", ".join(map(one_line, what))[:60] or waiting_for
                     self.status(f"Waiting for {names}... {seconds:.0f} s")
                 return
-            case Progress(tool, progress, total, message):
+            case Progress(tool=tool, progress=progress, total=total, message=message):
                 of = f" of {total:g}" if total else ""
                 self.status(f"{tool}: {progress:g}{of} {message}")
                 self.last = "Progress"
@@ -130,21 +130,21 @@ class Screen:
             print(flush=True)
         gap = "" if kind == self.last else "\n"  # an empty line between different things
         match event:
-            case Text(text):
+            case Text(text=text):
                 start = "\nA: " if gap and not self.only_answer else ""
                 print(start + clean(text), end="", flush=True)
-            case Found(server, tools, problem):
+            case Found(server=server, tools=tools, problem=problem):
                 count = f"{tools} tool{'' if tools == 1 else 's'}"
                 self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))
-            case ToolCall(_, tool):
+            case ToolCall(tool=tool):
                 self.murmur(f"{gap}[Calling {one_line(tool)}...]")
-            case ToolResult(tool, text, failed, files):
+            case ToolResult(tool=tool, text=text, failed=failed, files=files):
                 if failed:
                     why = text.removeprefix(f"Error calling tool {tool}: ")
                     self.murmur(f"[Error calling tool {one_line(tool)}: {gist(why)}]")
                 for file in files:
                     self.murmur(f"[Saved {file}]")
-            case Note(text):
+            case Note(text=text):
                 self.murmur(f"{gap}[{text}]")
             case Question() if sys.stdin.isatty():
                 self.ask(event)

@@ -1,7 +1,7 @@
 r"""Settings: what if mcp_servers.json isn't as it should be?
 
 A person has written it, perhaps for another program. So each mistake gets a sentence of its own
-that names it, and costs no more than its own entry. The rule book is the dataclass `Server`:
+that names it, and costs no more than its own entry. The rule book is the class `Server`:
 
     {"servers": [{"name": "x", "ulr": "https://..."}]}
 
@@ -33,12 +33,12 @@ import ssl
 import time
 from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from dotenv import load_dotenv
 
+from chapters.events import Record
 from chapters.http_session import direct
 from chapters.outside import Problem, as_dict, as_list, is_too_deep, read_json
 
@@ -206,8 +206,7 @@ def default_prompt() -> str:
     return os.getenv("SYSTEM_PROMPT") or time.strftime(DEFAULT_PROMPT)
 
 
-@dataclass
-class LLM:
+class LLM(Record):
     """The model at the other end, and the words in which we introduce it."""
 
     model: str

@@ -117,7 +117,7 @@ ENTRIES = st.builds(lambda *dicts: {key: one[key] for one in dicts for key in on
     st.fixed_dictionaries({}, optional={
         "name": TEXTS, "url": TEXTS, "command": TEXTS, "args": st.lists(TEXTS), "cwd": TEXTS,
         "env": st.dictionaries(TEXTS, TEXTS), "oauth": THINGS, "timeout": ANYTHING}),
-    st.dictionaries(st.sampled_from([*Server.__dataclass_fields__, "auth"]), THINGS, max_size=1))
+    st.dictionaries(st.sampled_from([*Server.__annotations__, "auth"]), THINGS, max_size=1))
 CONFIGS = THINGS | st.fixed_dictionaries({"servers": st.lists(ENTRIES | THINGS)}) | st.dictionaries(
     st.sampled_from(["mcpServers", "mcp_servers"]), st.dictionaries(TEXTS, ENTRIES | THINGS))
 
