@@ -42,9 +42,8 @@ MANNERS = re.compile(r"\x1b\[(0|2)m|\x1b\[\?2004[hl]\r?")
 
 
 def copy_of_the_programs(folder: Path) -> Path:
-    for name in ("chat.py", "chat-lmstudio.py", "oauth_handler.py"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, folder)
+    for path in ROOT.glob("*.py"):  # (also those that somebody has added, as in docs/exercises.md)
+        shutil.copy(path, folder)
     for name in ("demo", "chapters"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder

@@ -1,0 +1,56 @@
+"""Exercise 6: pizza_server.py, a server that asks you something."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from chats import go
+from patience import PATIENCE
+from scripted_model import ScriptedModel, says, wants
+from terminal import ROOT
+
+from chat import Chat, Server
+
+PROGRAM = "pizza_server.py"
+
+
+@pytest.fixture(autouse=True)
+def there_is_one():
+    assert (ROOT / PROGRAM).exists(), f"there is no {PROGRAM} beside chat.py yet"
+
+
+def answer_to(message: dict) -> str:
+    """What the program prints when this is all that it gets."""
+    done = subprocess.run([sys.executable, PROGRAM], cwd=ROOT, capture_output=True,
+                          input=json.dumps(message).encode() + b"\n", timeout=PATIENCE)
+    assert done.returncode == 0, f"it doesn't end with its input: {done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+def ordered(*answers: str) -> tuple[str, list]:
+    """What the model reads when somebody gives these answers, and all that happens."""
+    server = Server("pizza", command="python", args=[PROGRAM], cwd=str(ROOT))
+    with ScriptedModel(wants("pizza__order", {}), says("Done.")) as model, \
+            Chat(model.llm, {"pizza": server}, person=True) as chat:
+        met = go(chat.meet_servers())
+        assert "order" in [tool.name for tool in chat.tools.values()], f"no tool: {met}"
+        seen = go(chat.ask("A pizza, please"), *answers)
+    return model.was_sent[1]["messages"][-1]["content"], seen
+
+
+def test_it_asks_and_delivers():
+    result, seen = ordered("large", "y")
+    assert any("Which size?" in event.text for event in seen if type(event).__name__ == "Question")
+    assert result == "One large pizza."
+
+
+def test_who_declines_gets_none():
+    result, _ = ordered("large", "d")
+    assert result == "No pizza."
+
+
+def test_other_requests_are_refused_and_notifications_not_answered():
+    refused = json.loads(answer_to({"jsonrpc": "2.0", "id": 7, "method": "weather/tell"}))
+    assert refused["id"] == 7 and refused["error"]["code"] == -32601
+    assert answer_to({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {}}) == ""

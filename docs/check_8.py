@@ -1,0 +1,83 @@
+"""Exercise 8: a text that stays up to date."""
+
+import pytest
+from chats import go
+from patience import eventually
+from scripted_model import ScriptedModel, says
+from scripted_server import ScriptedStdio
+
+from chapters import resources
+from chat import Chat
+
+PROGRAM = """
+version = 0
+for message in incoming():
+    method = message.get("method")
+    if method == "initialize":
+        answer(message, {"protocolVersion": "2025-11-25", "serverInfo": {"name": "notes"},
+                         "capabilities": {"resources": %s}})
+    elif method == "tools/list":
+        answer(message, {"tools": []})
+    elif method == "resources/list":
+        answer(message, {"resources": [{"uri": "notes://today", "name": "today"}]})
+    elif method == "resources/read":
+        version += 1
+        answer(message, {"contents": [{"uri": "notes://today", "text": f"Version {version}."}]})
+    elif method == "resources/subscribe":
+        answer(message, {})
+        for uri in ("notes://tomorrow", "notes://today"):
+            send({"jsonrpc": "2.0", "method": "notifications/resources/updated",
+                  "params": {"uri": uri}})
+    elif "id" in message:
+        refuse(message, -32601)
+"""
+
+
+@pytest.fixture
+def read_today(tmp_path):
+    """read_today(what the server can do) is a chat in which /read was typed, and the rest."""
+    def read_today(can: dict):
+        program = ScriptedStdio(tmp_path / "notes", PROGRAM % can)
+        model = ScriptedModel(*[says("Ok.")] * 1000)
+        chat = Chat(model.llm, {"notes": program.entry(name="notes")}, "Hi.")
+        chats.append((chat, model))
+        go(chat.meet_servers())
+        go(resources.read(chat, "notes", "notes://today"))
+        return chat, model, program
+
+    chats: list = []
+    yield read_today
+    for chat, model in chats:
+        chat.close()
+        model.__exit__()
+
+
+def sent(model: ScriptedModel) -> str:
+    return "\n".join(str(one.get("content")) for one in model.was_sent[-1]["messages"])
+
+
+def test_who_reads_a_text_subscribes_to_it(read_today):
+    _, _, program = read_today({"subscribe": True})
+    assert program.saw("resources/subscribe"), "/read has not sent resources/subscribe yet"
+    assert program.saw("resources/subscribe")[0]["params"]["uri"] == "notes://today"
+
+
+def test_the_new_text_goes_to_the_model_with_a_note(read_today):
+    chat, model, program = read_today({"subscribe": True})
+    assert program.saw("resources/subscribe"), "/read has not sent resources/subscribe yet"
+    notes: list[str] = []
+
+    def has_changed() -> bool:
+        notes.extend(one.text for one in go(chat.ask("And now?")) if type(one).__name__ == "Note")
+        return "Version 2." in sent(model)
+
+    eventually(has_changed)
+    assert any("notes://today" in note for note in notes), f"nobody was told: {notes}"
+    assert len(program.saw("resources/read")) == 2, "a text was fetched that hasn't changed"
+
+
+def test_a_server_that_cannot_do_it_is_not_asked(read_today):
+    chat, model, program = read_today({})
+    go(chat.ask("And now?"))
+    assert "Version 1." in sent(model)
+    assert not program.saw("resources/subscribe")
