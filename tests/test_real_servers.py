@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from needs import is_missing
+from needs import TOOLS_OWN, is_missing, program
 from patience import eventually
 from scripted_model import ScriptedModel, says, wants
 
@@ -30,13 +30,6 @@ SERVERS = Path(__file__).resolve().parent / "servers"
 EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
 VERSION_1 = ["run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mcp<2"]
 PLACES = ["sessions", "sessions, JSON", "stateless", "stateless, JSON", "stdio"]
-
-
-def program(name: str) -> str:
-    path = shutil.which(name)
-    if not path:
-        is_missing(f"there is no {name} on this computer")
-    return str(path)
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess:
@@ -68,12 +61,6 @@ class Running:
         else:
             self.process.kill()
         self.process.wait()
-
-
-# What uv and npx need of the environment, besides what every program gets.
-TOOLS_OWN = {name: value for name, value in os.environ.items()
-             if name.upper().startswith(("UV_", "NPM_", "XDG_", "SSL_", "PYENV_"))
-             or name.lower().endswith("_proxy")}
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,9 @@ PROGRAMS = "".join([SOURCE, *CHAPTERS.values(), *((HERE / name).read_text(encodi
                                                   for name in ("chat-lmstudio.py",
                                                                "oauth_handler.py"))])
 WRITTEN_BY_US = sorted({path for pattern in (
-    "*.py", "*.md", "*.json", "*.toml", "*.example", "*/*.py", "tests/*/*.py", "tests/*/*.cjs",
-    "tests/*/*.json", ".ci/run") for path in HERE.glob(pattern)})
+    "*.py", "*.md", "*.json", "*.toml", "*.example", "*/*.py", "*/*.md", "tests/*/*.py",
+    "tests/*/*.cjs", "tests/*/*.json", ".ci/run", ".github/*/*.yml")
+    for path in HERE.glob(pattern)})
 
 
 def table_under(title: str) -> list[list[str]]:
