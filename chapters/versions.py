@@ -50,7 +50,7 @@ from chapters.server_sent_events import read_events
 
 NEWEST = "2026-07-28"  # the version that we would rather speak
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
-ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}
+ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}  # our version stands only here
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED = -32020, -32021, -32022
 INVALID_REQUEST = -32600
 

@@ -306,7 +306,7 @@ NEWEST = "2026-07-28"
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26"]
 VERSION = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
-SERVER_INFO = {"name": "toy", "version": "1.0.0"}
+SERVER_INFO = {"name": "toy", "version": "1"}
 ABOUT_US = {"capabilities": {"tools": {}, "resources": {}, "prompts": {}},
             "instructions": "Tools to play with: a sum, the weather, a count, a square."}
 DISCOVERED = {"supportedVersions": [NEWEST, *OLDER], **ABOUT_US}

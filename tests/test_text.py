@@ -18,6 +18,7 @@ import demo
 import oauth_handler
 from chapters.commands import COMMANDS
 from chapters.events import Event, Found
+from chapters.versions import ABOUT_US
 from demo.pretend_model import serve_model
 
 HERE = Path(__file__).resolve().parent.parent
@@ -186,9 +187,11 @@ def test_every_message_in_the_troubleshooting_is_one_that_the_programs_print():
             assert pieces.get(message, message) in PROGRAMS, message
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(((?!http)[^)#]+)\)", README))))
-def test_every_file_that_the_readme_links_to_exists(name):
-    assert (HERE / name).exists()
+@pytest.mark.parametrize("path", [*HERE.glob("*.md"), *HERE.glob("docs/*.md")],
+                         ids=lambda path: path.name)
+def test_every_file_that_a_text_links_to_exists(path):
+    linked = set(re.findall(r"\]\(((?!http)[^)#]+)\)", path.read_text(encoding="utf-8")))
+    assert {name for name in linked if not (path.parent / name).exists()} == set()
 
 
 def test_the_example_configuration_loads_as_it_stands():
@@ -232,3 +235,43 @@ def test_no_file_tells_of_the_computer_that_it_was_written_on(path):
 def test_the_readmes_table_of_sign_in_settings_is_complete():
     section = README.partition('Settings inside `"oauth": {...}`')[2].partition("\n### ")[0]
     assert set(re.findall(r"^\| `([a-z_]+)`", section, re.MULTILINE)) == set(oauth_handler.OPTIONS)
+
+
+# ── Habits ───────────────────────────────────────────────────────────────────────────────
+
+def test_our_version_stands_in_one_place():
+    ours = re.compile(r"(?<![\d.@])" + re.escape(ABOUT_US["version"]) + r"(?!\.?\d)")
+    found = {path.relative_to(HERE).as_posix(): len(ours.findall(path.read_text(encoding="utf-8")))
+             for path in WRITTEN_BY_US if path.name != "CHANGELOG.md"}
+    assert {name: count for name, count in found.items() if count} == {"chapters/versions.py": 1}
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog():
+    text = (HERE / "CHANGELOG.md").read_text(encoding="utf-8")
+    releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert releases[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", one) for one in releases[1:])
+    assert not releases[1:] or releases[1].startswith(f"[{ABOUT_US['version']}]")
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_every_file_that_contributing_names_exists():
+    text = (HERE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"(?<![\w/])(?:tests|chapters|\.ci|demo)/[\w/.]*\w/?", text)
+    assert len(named) > 5 and [name for name in named if not (HERE / name).exists()] == []
+
+
+def test_the_workflow_runs_what_the_readme_says_on_three_systems_and_two_pythons():
+    text = (HERE / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    [command] = re.findall(r"^(uv run pytest) +#", README, re.MULTILINE)
+    assert f"- run: {command}\n" in text and "- run: .ci/run\n" in text
+    for system in "ubuntu", "macos", "windows":
+        assert f"{system}-latest" in text
+    [pythons] = re.findall(r'python: \["(.+)", "(.+)"\]', text)
+    settings = (HERE / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'requires-python = ">={pythons[0]}"' in settings
+    assert f"uv python install {' '.join(pythons)}\n" in text
+    assert f"for version in {pythons[1]} " in (HERE / ".ci" / "run").read_text(encoding="utf-8")
+    assert "permissions:\n  contents: read\n" in text and text.count("permissions:") == 1
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", one) for one in re.findall(r"uses: (.+)", text))
