@@ -90,6 +90,9 @@ class Display:
     >>> display.show("Waiting\\rDone.\\x1b[K\\r\\n\\x1b[2m[a note]\\x1b[0m Twenty words")
     >>> display.lines()
     [[('Done.', '')], [('[a note]', 'dim'), (' T', '')], [('wenty word', '')], [('s', '')]]
+    >>> display.show("\\r\\x1b[2A\\x1b[J\\r\\nTwo words\\b\\b.")
+    >>> display.lines()
+    [[('Done.', '')], [], [('Two wor.s', '')]]
     """
 
     def __init__(self, columns: int):
@@ -107,8 +110,12 @@ class Display:
                     self.line_feed()
                 case "\b":  # (after the last column, the cursor stays on it)
                     self.column = max(0, min(self.column, self.columns - 1) - 1)
-                case "[K" | "[0K":
+                case up if re.fullmatch(r"\[\d+A", up):
+                    self.row = max(0, self.row - int(up[1:-1]))
+                case "[J" | "[K":
                     del self.cells[self.row][self.column:]
+                    if sequence == "[J":
+                        del self.cells[self.row + 1:]
                 case "[m" | "[0m" | "[22m":
                     self.style = ""
                 case "[1m":
