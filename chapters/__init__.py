@@ -39,6 +39,7 @@ The person
 
     settings              what if mcp_servers.json isn't as it should be?
     screen                how does a turn look in a terminal?
+    wrapping              how does an answer look while it is still being written?
     commands              what can you type besides a question?
     command_line          what was asked for, and how does the program end?
 """

@@ -12,7 +12,8 @@ Whatever comes from outside is cleaned first, so that no server and no model can
 What is a server's, and has to be told from our own words, is
 https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation#security-considerations
 
-Left out: Markdown. A model is asked for plain text.
+How an answer's words are wrapped is wrapping.py. Left out: all other Markdown than it shows. A
+model is asked for plain text.
 
 Try it:
 
@@ -37,6 +38,7 @@ from typing import Any
 
 from chapters.events import *
 from chapters.outside import briefly, clean, one_line
+from chapters.wrapping import DIM, PLAIN, Answer, takes_codes
 
 NO_NEWS = {"a", "an", "the", "error", "errors", "exception", "failed", "failure", "result",
            "message", "details", "tool", "execution", "occurred"}
@@ -72,12 +74,10 @@ class Screen:
     def __init__(self, only_answer: bool = False, tracing: bool = False):
         self.only_answer = only_answer
         self.aside = sys.stderr if only_answer else sys.stdout
-        is_terminal = self.aside.isatty() and os.getenv("TERM") != "dumb"
-        if os.name == "nt":
-            os.system("")  # has the side effect that the console understands colours
-        self.live = is_terminal and not tracing
-        coloured = is_terminal and not os.getenv("NO_COLOR")
-        self.dim, self.plain = ("\x1b[2m", "\x1b[0m") if coloured else ("", "")
+        self.live = takes_codes(self.aside) and not tracing
+        coloured = takes_codes(self.aside) and not os.getenv("NO_COLOR")
+        self.dim, self.plain = (DIM, PLAIN) if coloured else ("", "")
+        self.size = shutil.get_terminal_size if takes_codes(sys.stdout) else None
         self.shown = ""  # the line that says what we are waiting for
         self.last = ""  # the kind of what was printed last
         self.explained = False  # how to answer a question
@@ -131,8 +131,10 @@ class Screen:
         gap = "" if kind == self.last else "\n"  # an empty line between different things
         match event:
             case Text(text=text):
-                start = "\nA: " if gap and not self.only_answer else ""
-                print(start + clean(text), end="", flush=True)
+                if gap:
+                    self.answer = Answer("" if self.only_answer else "\nA: ", self.size,
+                                         styled=not os.getenv("NO_COLOR"))
+                print(self.answer.add(clean(text)), end="", flush=True)
             case Found(server=server, tools=tools, problem=problem):
                 count = f"{tools} tool{'' if tools == 1 else 's'}"
                 self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))

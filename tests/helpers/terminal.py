@@ -90,8 +90,8 @@ class Terminal:
     def __init__(self, program: str, *words: str, cwd: Path, columns: int = 100,
                  stdout: Any = None, **env: str):
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.ours = ours     # our end of it: what the person sees and types
+        self.resize(columns)
         self.raw = ""        # all that the program has printed
         self.read_up_to = 0  # what wait_for() has returned
         self.ended = False
@@ -158,6 +158,9 @@ class Terminal:
             found = self.text[self.read_up_to:place + len(words)]
             self.read_up_to = place + len(words)
         return found
+
+    def resize(self, columns: int) -> None:
+        fcntl.ioctl(self.ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
 
     def type(self, keys: str) -> None:
         os.write(self.ours, keys.encode())
