@@ -37,7 +37,7 @@ from collections.abc import Callable
 from typing import Any
 
 BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
-# Patterns for `re`, which compiles them when they are first needed.
+# Patterns. (They are compiled when an answer comes, so that a start is fast.)
 # Asterisks in code mean something else, and so do those of 2**3 and of f(**options).
 STRONG = r"`[^`]+`|(?<![A-Za-z0-9_*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![A-Za-z0-9])"
 HEADING = "#{1,6} +"
@@ -46,7 +46,7 @@ BEGINNING = r" *((\d+[.)]|[-*+•>]) +)*"  # of an item in a list, or of a quota
 LONG = "(?s).{1000}([^ ]{0,999} |[^ ]{1000})"
 
 # A row may end at a space, and beside a Chinese or Japanese character or an emoji; but not before
-# what FOLLOWS (closing brackets, accents, small signs, what an emoji is joined from).
+# what FOLLOWS: closing brackets, signs, accents, and what an emoji is joined with.
 FOLLOWS = (r"(?:[),.:;!?\]}、。，．：；！？）」』】〉》”’ー\u0300-\u036f\u3099\u309a\ufe0f"
            r"\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|\u200d.)*")
 WIDE = (r"[（「『【〈《“‘]*(?:[\U0001f1e6-\U0001f1ff]{2}|"  # (two such letters are a flag)
@@ -87,7 +87,7 @@ class Answer:
     def __init__(self, start: str, size: Callable | None, styled: bool = False):
         """`start` comes before it. `size` says how many columns and rows the window has; None:
         there is no window, and the text stays as it is. `styled`: show what is bold as such."""
-        self.start, self.size, self.styled = start, size, styled
+        self.size, self.styled = size, styled
         self.window: Any = None  # its size when we last printed something
         self.fence = ""          # "```": we are in a block of code, which has begun with that
         self.begin_line(start)
@@ -102,7 +102,7 @@ class Answer:
 
     def add(self, text: str) -> str:
         if not self.size:
-            text, self.start = self.start + text, ""
+            text, self.before = self.before + text, ""
             return text
         size = self.size()
         if self.window not in (None, size):  # only the terminal knows where everything is now
