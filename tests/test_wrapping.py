@@ -263,5 +263,5 @@ def test_a_window_may_be_resized_in_the_middle_of_an_answer(tmp_path, model):
         wide.set()
         after = terminal.wait_for("You: ")
     # How the terminal moves what is there already is its own business. We take nothing back.
-    assert before == "teen \neight nine ten \neleven"
+    assert before == "teen\neight nine ten \neleven"
     assert after == " twelve thirteen fourteen fifteen sixteen\n\nYou: "
