@@ -69,7 +69,7 @@ from chapters import (
 from chapters.events import *  # Event: any of Text, ToolCall, ToolResult, Note, Found, Question ...
 from chapters.inboxes import Inbox
 from chapters.jobs import Job
-from chapters.outside import Failure, Problem, as_dict, as_list  # a Failure is a Problem, too
+from chapters.outside import Failure, Problem, as_dict  # a Failure is a Problem, too
 from chapters.screen import Screen
 from chapters.settings import LLM
 
@@ -543,17 +543,19 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def run_tools(self, calls: list[dict]) -> Generator[Event, None, list[dict]]:
         """Run what the model asks for, all at the same time. Returns the messages for it."""
         works: list[Callable[[Job], Any]] = []
+        refusals = []  # for each call, why it isn't made; "": it is
         for call in calls:
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
             no = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
-            if tool is None or arguments is None or no:  # no such tool, or you don't allow the call
-                works.append(partial(tools.just, no))
-            else:
+            refusals.append(no)
+            if tool and arguments is not None and not no:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(partial(self.run_tool, tool, arguments))
+        results = iter((yield from jobs.with_logins(works)))
         messages = []
-        for call, answer in zip(calls, (yield from jobs.with_logins(works)), strict=True):
+        for call, no in zip(calls, refusals, strict=True):
+            answer = no or next(results)
             if isinstance(answer, Failure):  # nobody has signed in
                 name = self.tools[call["function"]["name"]].name
                 answer = f"Error calling tool {name}: {answer}"
@@ -588,10 +590,11 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
                          {"type": "image", "data": "iVBORw0...", "mimeType": "image/png"}],
              "structuredContent": {"temperature": 22.5}}
         """
-        files = tools.Files(self.folder, name)
-        blocks = as_list(result.get("content", result.get("contents")))  # of a tool, of a resource
-        text = "\n".join(tools.as_text(as_dict(block), files) for block in blocks)
-        return tools.with_data(text, result), files.paths
+        files: list[str] = []
+        found = result.get("content", result.get("contents")) or []  # of a tool, of a resource
+        blocks = found if isinstance(found, list) else [found]
+        text = "\n".join(tools.as_text(block, name, self.folder, files) for block in blocks)
+        return tools.with_data(text, result), files
 
     def close(self) -> None:
         """Close all connections, at the same time, and wait for that, but not long."""
@@ -642,7 +645,7 @@ def talk(chat: Chat, screen: Screen) -> None:
 def main(chat: Chat, question: str, screen: Screen) -> None:
     """The whole program: answer one question, or talk."""
     screen.say(f"{chat.llm.title} - Discovering tools...")
-    model_service.load_in_background(chat.llm)
+    jobs.in_background(model_service.load, chat.llm)
     screen.show(chat.meet_servers(), waiting_for="the servers")     # Parts 2 to 5
     screen.introduce(chat, talks=not question)
     if question:

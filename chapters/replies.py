@@ -35,9 +35,9 @@ Try it:
 'Field required'
 """
 
+import codecs
 import contextlib
 import json
-import operator
 import os
 import re
 from typing import Any
@@ -45,8 +45,6 @@ from typing import Any
 from chapters.outside import MAX_BYTES, Problem, as_dict, as_list, loads
 
 MAX_CALLS = 100  # in one reply
-NO_SERVICE = ("What answers there is not a model's service. Look at its address in .env:\n"
-              "most end in /v1.")
 ENDINGS = {  # why a reply has ended, if that wasn't its end
     "^$": "The answer broke off: the model's service hung up.",
     "length|max": "The answer was cut off: this model can't make it longer.",
@@ -55,7 +53,6 @@ ENDINGS = {  # why a reply has ended, if that wasn't its end
 # Where an error has its words, the best first. (Some put another's error into "metadata".)
 WORDY = ["metadata", "raw", "message", "error_description", "error_msg", "msg", "detail", "details",
          "error", "errors", "description", "reason", "base_resp", "status_msg", "title"]
-JOINED: dict[type, Any] = {str: operator.add, list: operator.add, dict: operator.or_}
 
 
 class Reply:
@@ -63,42 +60,31 @@ class Reply:
 
     def __init__(self) -> None:
         self.words: list[str] = []
-        self.calls: list[dict] = []  # {"index": 0, "id": "call_1", "name": ..., "pieces": ['{"a"']}
+        self.calls: list[dict] = []  # like those in a message, but each with its "index"
         self.more: dict[str, Any] = {}  # what the service has put into its message besides
-        self.is_done = False         # the service has said that this is all
         self.reason = ""             # why it has ended: "stop", "tool_calls", "length", ...
-        self.half = ""               # the first half of a character whose second is still to come
         self.size = 0                # bytes, more or less
+        # JSON may write a character as two halves, "\ud83d" and "\ude00", and a service may send
+        # them in two pieces. Python's decoder keeps the first until the second is there.
+        self.halves = codecs.getincrementaldecoder("utf-16-le")("replace")
 
     def add(self, piece: dict) -> str:
         """Add a piece, and return the words in it. Raises Problem for a reply without end."""
-        found = ""
-        self.is_done = self.is_done or "done" in piece
-        for choice in map(as_dict, as_list(piece.get("choices"))[:1]):
-            # (What isn't streamed has a whole "message" in place of the "delta".)
-            self.is_done = self.is_done or "message" in choice
-            delta = as_dict(choice.get("delta") or choice.get("message"))
-            found += text_of(delta.get("content")) or text_of(delta.get("refusal"))
-            collect(self.more, delta, "role", "content", "refusal", "tool_calls")
-            for part in map(as_dict, as_list(delta.get("tool_calls"))[:MAX_CALLS + 1]):
-                self.add_call(part)
-            self.reason = str(choice.get("finish_reason") or self.reason)
-            self.size += len(json.dumps(delta))
+        choice = choice_in(piece)  # (What isn't streamed has a whole "message" for a "delta".)
+        delta = dict(as_dict(choice.get("delta") or choice.get("message")))
+        self.size += len(json.dumps(delta))
+        ended = "done" in piece or "message" in choice
+        self.reason = str(choice.get("finish_reason") or self.reason or ("stop" if ended else ""))
+        content, refusal, calls, _ = (
+            delta.pop(key, None) for key in ("content", "refusal", "tool_calls", "role"))
+        collect(self.more, delta)
+        for part in map(as_dict, as_list(calls)[:MAX_CALLS + 1]):
+            self.add_call(part)
         if self.size > MAX_BYTES or len(self.calls) > MAX_CALLS:
             raise Problem("The model talked without end. Ask again, or another way.")
-        words = self.whole_characters(found)
-        if words:
-            self.words.append(words)
-        return words
-
-    def whole_characters(self, text: str) -> str:
-        """JSON may write a character as two halves, "\\ud83d" and "\\ude00", and a service may send
-        them in two pieces. The first half waits for the second; alone, it becomes a "?"."""
-        text, self.half = self.half + text, ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self.half = text[:-1], text[-1]
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") \
-            if any("\ud800" <= one <= "\udfff" for one in text) else text
+        words = text_of(content) + text_of(refusal)
+        self.words.append(self.halves.decode(words.encode("utf-16-le", "surrogatepass")))
+        return self.words[-1]
 
     def add_call(self, piece: dict) -> None:
         """Add a piece of a tool call.
@@ -112,41 +98,40 @@ class Reply:
         arguments = function.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments)  # some send the object itself
-        same = [call for call in self.calls if index is None or call["index"] == index]
+        same = [call for call in self.calls if index in (None, call["index"])]
         if not same or new_id and same[-1]["id"] and new_id != same[-1]["id"] or \
-                name and not new_id and arguments_in("".join(same[-1]["pieces"])) is not None:
-            same = [{"index": index, "id": "", "name": "", "pieces": [], "more": {}, "inner": {}}]
+                name and not new_id and arguments_in(same[-1]["function"]["arguments"]) is not None:
+            same = [{"index": index, "id": "", "function": {}}]
             self.calls += same
-        call = same[-1]
-        call["id"], call["name"] = call["id"] or new_id, call["name"] or name
-        call["pieces"].append(arguments)
-        collect(call["more"], piece, "index", "id", "type", "function")
-        collect(call["inner"], function, "name", "arguments")
+        collect(same[-1], {**piece, "id": new_id, "type": "function", "function": {
+            **function, "name": name, "arguments": arguments}})
 
     def end(self) -> str:
         """Look at how it has ended. Returns what a person should know about that; "": nothing.
         Raises Problem."""
-        reason = self.reason or ("stop" if self.is_done else "")
-        if not reason and not self.words and not self.calls:
-            raise Problem(NO_SERVICE)
-        note = next((ENDINGS[one] for one in ENDINGS if re.search(one, reason, re.I)), "")
+        note = next((ENDINGS[one] for one in ENDINGS if re.search(one, self.reason, re.I)), "")
         if self.calls and note:  # it may be half of a call, or the wrong one
             raise Problem("The answer ended in the middle of a tool call, so nothing was called.\n"
                           f"{note} Ask again.")
-        return note or ("" if set(self.message()) & {"content", "tool_calls"} else
-                        "The answer is empty.")
+        is_empty = not self.calls and not "".join(self.words).strip()
+        return note or ("The answer is empty." if is_empty else "")
 
     def message(self) -> dict:
         """The whole message, now that it is complete. Without words, it has no "content"; without
         calls, no "tool_calls"."""
-        calls = [{**call["more"], "id": call["id"] or f"call_{os.urandom(6).hex()}",
-                  "type": "function", "function": {**call["inner"], "name": call["name"],
-                                                   "arguments": "".join(call["pieces"])}}
-                 for call in self.calls]
-        message = {"role": "assistant", **self.more,
-                   **({"content": words} if (words := "".join(self.words)).strip() else {}),
-                   **({"tool_calls": calls} if calls else {})}
+        message = {"role": "assistant", **self.more}
+        if (words := "".join(self.words)).strip():
+            message["content"] = words
+        for call in self.calls:
+            call["id"] = call["id"] or f"call_{os.urandom(6).hex()}"
+            del call["index"]
+            message["tool_calls"] = self.calls
         return loads(json.dumps(message))  # on this way, two halves of a character become one
+
+
+def choice_in(piece: dict) -> dict:
+    """The first choice in a piece. (We ask for no others.)"""
+    return as_dict(next(iter(as_list(piece.get("choices"))), None))
 
 
 def text_of(content: object) -> str:
@@ -157,18 +142,25 @@ def text_of(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def collect(more: dict, piece: dict, *ours: str) -> None:
-    """Keep the fields that are the service's own: strings and lists are joined, and so are objects.
+def collect(whole: dict, piece: dict) -> None:
+    """Add what is in a piece: strings and lists are joined, and objects are collected in turn. What
+    only names something comes whole, and perhaps in each piece.
 
-    >>> more = {"reasoning": "I ", "details": [1]}
-    >>> collect(more, {"content": "You", "reasoning": "think.", "details": [2]}, "content")
-    >>> more
-    {'reasoning': 'I think.', 'details': [1, 2]}
+    >>> whole = {"id": "x", "reasoning": "I ", "details": [1]}
+    >>> collect(whole, {"id": "x", "reasoning": "think.", "details": [2]})
+    >>> whole
+    {'id': 'x', 'reasoning': 'I think.', 'details': [1, 2]}
     """
     for key, value in piece.items():
-        if key not in ours and value is not None:
-            fits = type(more.get(key)) is type(value) and type(value) in JOINED
-            more[key] = JOINED[type(value)](more[key], value) if fits else value
+        old = whole.get(key)
+        if value is None or old and key in ("index", "id", "type", "name"):
+            continue
+        if isinstance(old, dict) and isinstance(value, dict):
+            collect(old, value)
+        elif isinstance(old, (str, list)) and type(old) is type(value):
+            whole[key] += value
+        else:
+            whole[key] = value
 
 
 def plain(message: dict) -> dict:
@@ -204,9 +196,8 @@ def arguments_in(text: str) -> dict | None:
 
 def error_in(piece: dict) -> object:
     """What in a piece is an error, like {"error": {"message": "Overloaded"}}; None: nothing."""
-    choice = as_dict(next(iter(as_list(piece.get("choices"))), None))
     is_one = piece.get("error") or "error" in (piece.get("object"), piece.get("type"))
-    return piece if is_one else choice.get("error")
+    return piece if is_one else choice_in(piece).get("error")
 
 
 def words_in(error: object) -> str:

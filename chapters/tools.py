@@ -34,14 +34,13 @@ Try it:
 {
   "mode": "w\u202e"
 }
->>> as_text({"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}, Files())
+>>> as_text({"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}, "t", Folder(), [])
 '[a link to file:///b.txt: b.txt]'
 >>> shortened("abcdefgh", 5)
 'abcde\n[3 more characters were cut off here. Ask for less, or for a part of it.]'
 """
 
 import base64
-import contextlib
 import functools
 import itertools
 import json
@@ -51,13 +50,13 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from chapters.events import Event, Note, Question
-from chapters.outside import as_dict, loads, one_line
+from chapters.outside import as_dict, one_line
 from chapters.screen import for_reading
 
 MAX_FILES = 20  # of one result
 NO_DATA = {"content", "contents", "isError", "resultType", "_meta", "ttlMs", "cacheScope"}
-IS_TEXT = re.compile(r"(text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)\b)"
-                     r"[^;]*(;\s*charset=[\"']?(?P<charset>[\w.-]+))?", re.I)
+IS_TEXT = re.compile(r"text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)\b", re.I)
+WORD = re.compile(r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?")  # or a number
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────
@@ -65,12 +64,10 @@ IS_TEXT = re.compile(r"(text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)
 def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
     """A name that models take, and that no other tool has yet."""
     wanted = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")
-    wanted = name = (wanted if wanted[0].isalpha() else f"mcp_{wanted}")[:64]
-    number, there = 1, set(taken)
-    while name in there:
-        number += 1
-        name = f"{wanted[:63 - len(str(number))]}_{number}"
-    return name
+    wanted = (wanted if wanted[0].isalpha() else f"mcp_{wanted}")[:64]
+    others = (f"{wanted[:63 - len(str(number))]}_{number}" for number in itertools.count(2))
+    there = set(taken)
+    return next(name for name in itertools.chain([wanted], others) if name not in there)
 
 
 def description(server: str, found: dict) -> str:
@@ -143,48 +140,36 @@ def reason_not_to_call(tool: Any, arguments: dict | None, call: dict, allowed: s
     return "Error: the person did not allow this call."
 
 
-def just(text: str, job: object) -> str:
-    """Work that only returns a text. (So the answers stay in the order of the calls.)"""
-    return text
-
-
 # ── Results ──────────────────────────────────────────────────────────────────────────────
 
 class Folder:
-    """A temporary folder, made at its first use. Only you can look into it."""
+    """A temporary folder, made at its first use. Only you can look into it, and it stays when the
+    program ends."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(1)
 
     @functools.cached_property
     def path(self) -> str:
         import tempfile  # seldom needed, and a start should be fast
         return tempfile.mkdtemp(prefix="mcp-chat-")
 
-
-class Files:
-    """The files that are made of one tool's result. They stay when the program ends."""
-
-    def __init__(self, folder: Folder | None = None, tool: str = "file"):
-        self.folder = folder or Folder()
-        self.name = re.sub(r"[^A-Za-z0-9_-]", "_", tool)[:40] or "file"
-        self.paths: list[str] = []
-
-    def save(self, data: str, mime: str) -> str:
-        """Make a file of base64 data, like picture-1.png. Raises ValueError and OSError."""
+    def save(self, tool: str, content: bytes, mime: str) -> str:
+        """Make a file, called after its tool, like picture-1.png. Raises OSError."""
         import mimetypes
-        content = base64.b64decode("".join(data.split()), validate=True)
-        if len(self.paths) >= MAX_FILES:
-            raise ValueError("there are too many")
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", tool)[:40] or "file"
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
-        for number in itertools.count(1):
-            path = os.path.join(self.folder.path, f"{self.name}-{number}{ending or '.bin'}")
-            with contextlib.suppress(FileExistsError), open(path, "xb") as file:
-                file.write(content)
-                self.paths.append(path)
-                break
+        path = os.path.join(self.path, f"{name}-{next(self.numbers)}{ending or '.bin'}")
+        with open(path, "xb") as file:
+            file.write(content)
         return path
 
 
-def as_text(block: dict, files: Files) -> str:
-    """What the model reads of one block."""
+def as_text(block: object, tool: str, folder: Folder, files: list[str]) -> str:
+    """What the model reads of one block in a tool's result. Where it becomes a file in the folder,
+    the file's path is added to `files`."""
+    if not isinstance(block, dict):
+        return str(block)  # (of servers that don't wrap their strings in blocks)
     kind = block.get("type", "file")
     inner = as_dict(block.get("resource")) or block
     data, mime = inner.get("data", inner.get("blob")), str(inner.get("mimeType") or "unknown type")
@@ -192,11 +177,14 @@ def as_text(block: dict, files: Files) -> str:
         return inner["text"]
     if isinstance(data, str):
         try:
-            if is_text := IS_TEXT.match(mime):
-                content = base64.b64decode("".join(data.split()), validate=True)
-                return content.decode(is_text["charset"] or "utf-8-sig")
-            return f"[{kind}, {mime}: the person has it, as the file {files.save(data, mime)}]"
-        except (ValueError, OSError, LookupError) as error:  # LookupError: no such charset
+            content = base64.b64decode("".join(data.split()), validate=True)
+            if IS_TEXT.match(mime):
+                return content.decode("utf-8-sig")
+            if len(files) >= MAX_FILES:
+                raise ValueError("there are too many")
+            files.append(folder.save(tool, content, mime))
+            return f"[{kind}, {mime}: the person has it, as the file {files[-1]}]"
+        except (ValueError, OSError) as error:
             return f"[{kind}, {mime}: could not be saved: {error}]"
     if kind == "resource_link":
         return f"[a link to {block.get('uri')}: {block.get('name')}]"
@@ -211,26 +199,21 @@ def with_data(text: str, result: dict) -> str:
     >>> with_data("It has 22.5 degrees.", {"structuredContent": {"celsius": 22.5}})
     'It has 22.5 degrees.'
     """
-    text, content = text if text.strip() else "", result.get("content", result.get("contents"))
-    is_read = isinstance(content, list) and all(map(as_dict, content))  # else it isn't in the text
-    known = NO_DATA if is_read else NO_DATA - {"content", "contents"}
-    more = {key: one for key, one in result.items() if key not in known and one not in ([], None)}
-    rest = [more] if more and not (text and is_read) else []
+    text = text if text.strip() else ""
+    data: object = {key: one for key, one in result.items() if key not in NO_DATA}
+    is_told = not data or bool(text)
     if "structuredContent" in result:
         data = result["structuredContent"]
-        rest = [] if text and is_said(text, data) else [data]
-    return "\n".join(filter(None, [text, *(json.dumps(one, ensure_ascii=False) for one in rest)]))
+        is_told = bool(text) and is_said(text, data)
+    return "\n".join(filter(None, [text, "" if is_told else json.dumps(data, ensure_ascii=False)]))
 
 
 def is_said(text: str, data: object) -> bool:
-    """Whether a text has what is in some data: as JSON, or in words of its own."""
-    with contextlib.suppress(ValueError):
-        if loads(text) == data:
-            return True
-    words = set(re.findall(r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?", text))  # and numbers
-    return all(one in words if re.fullmatch(r"-?\d+(\.\d+)?|\w+", one, re.A) else
-               one in text or json.dumps(one)[1:-1] in text
-               for one in itertools.islice(leaves(data), 1000))  # (more would take too long)
+    """Whether a text has what is in some data: each of its words and numbers, anywhere. (It may be
+    JSON, with \\u00e9 for an é.)"""
+    said = set(WORD.findall(text))
+    return all(said.issuperset(WORD.findall(one)) or said.issuperset(WORD.findall(json.dumps(one)))
+               for one in leaves(data))
 
 
 def leaves(data: object) -> Iterator[str]:

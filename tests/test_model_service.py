@@ -316,9 +316,9 @@ FAR = "http://model.example/v1"
 
 
 @pytest.mark.parametrize("name, value, words", [
-    ("SSL_CERT_FILE", "/nowhere/corp.pem", ["SSL_CERT_FILE=/nowhere/corp.pem", "No such file"]),
-    ("SSL_CERT_FILE", __file__, ["SSL_CERT_FILE=", "certificate"]),
-    ("SSL_CERT_FILE", "/", ["SSL_CERT_FILE=/", "directory"]),
+    ("SSL_CERT_FILE", "/nowhere/corp.pem", ["SSL_CERT_FILE", "No such file"]),
+    ("SSL_CERT_FILE", __file__, ["SSL_CERT_FILE", "certificate"]),
+    ("SSL_CERT_FILE", "/", ["SSL_CERT_FILE", "directory"]),
     ("HTTP_PROXY", "http://me:s3cret@127.0.0.1:9", ["Can't reach", "refused", "your proxy"]),
     ("ALL_PROXY", "socks5://me:s3cret@127.0.0.1:9", ["SOCKS", "socksio"]),
     ("HTTP_PROXY", "ftp://me:s3cret@127.0.0.1:9", ["proxy", "http://"]),

@@ -14,7 +14,7 @@ from scripted_server import Reply, error, new
 
 from chapters.events import Found, Note
 from chapters.outside import Failure, Problem
-from chapters.tools import Files, full_name, must_be_confirmed
+from chapters.tools import full_name, must_be_confirmed
 from chat import LLM, MAX_TOOLS, Chat, Server, list_tools, make_tool
 
 CALL = {"name": "count", "arguments": {}}
@@ -235,12 +235,10 @@ TEXT = base64.b64encode("Größe".encode()).decode()
     ({"content": [{"type": "text", "text": " \n"}]}, "", []),
     ({"content": [{"type": "text", "text": ""}], "items": ["Moon"]}, '{"items": ["Moon"]}', []),
     ({"items": ["Moon"], "isError": True}, '{"items": ["Moon"]}', []),
-    ({"content": "Moon"}, '{"content": "Moon"}', []),
-    ({"content": ["Moon"]}, '{"content": ["Moon"]}', []),
-    ({"content": {"type": "text", "text": "Moon"}},
-     '{"content": {"type": "text", "text": "Moon"}}', []),
-    ({"content": ["Moon", {"type": "text", "text": "Sun"}]},
-     '\nSun\n{"content": ["Moon", {"type": "text", "text": "Sun"}]}', []),
+    ({"content": "Moon"}, "Moon", []),
+    ({"content": ["Moon"]}, "Moon", []),
+    ({"content": {"type": "text", "text": "Moon"}}, "Moon", []),
+    ({"content": ["Moon", {"type": "text", "text": "Sun"}]}, "Moon\nSun", []),
     ({"content": [{"type": "json", "json": {"a": 1}}]}, '{"type": "json", "json": {"a": 1}}', []),
     ({"content": [{"type": "text", "text": {"a": 1}}]}, '{"type": "text", "text": {"a": 1}}', []),
     # The data is in the text only if it is there by itself, not in a part of another word.
@@ -277,11 +275,6 @@ def test_a_result_as_the_model_reads_it(read, answer, text, files):
      ["text/csv", "could not"], []),
     ({"type": "resource", "resource": {"mimeType": "TEXT/CSV; charset=utf-8", "blob": TEXT}},
      ["Größe"], []),
-    ({"type": "resource", "resource": {"mimeType": 'text/csv;charset="latin-1"',
-                                       "blob": base64.b64encode(b"Gr\xf6\xdfe").decode()}},
-     ["Größe"], []),
-    ({"type": "resource", "resource": {"mimeType": "text/csv; charset=nonsense", "blob": TEXT}},
-     ["could not"], []),
     *(({"type": "resource", "resource": {"mimeType": f"application/{kind}", "blob": TEXT}},
        ["Größe"], []) for kind in ("json", "xml", "ld+json", "x-yaml", "json; charset=utf-8")),
     ({"type": "resource", "resource": {"mimeType": "application/pdf", "blob": TEXT}},
@@ -302,7 +295,7 @@ def test_a_result_as_the_model_reads_it(read, answer, text, files):
     ({"type": "text"}, ["text"], []),
     ({"type": "text", "text": 3}, ["text"], []),
     ({}, [""], []),
-    ("nonsense", [""], []),
+    ("nonsense", ["nonsense"], []),
 ])
 @pytest.mark.line(41)
 def test_other_kinds_of_content(read, block, words, files):
@@ -383,7 +376,7 @@ def test_each_file_has_a_name_of_its_own(read):
 def test_a_tool_s_name_leads_its_files_nowhere_else(tmp_path, tool, start):
     with Chat(NOBODY, {}) as chat:
         chat.folder.path = str(tmp_path)
-        path = Files(chat.folder, tool).save(PNG, "image/png")
+        path = chat.folder.save(tool, b"", "image/png")
     assert path == str(tmp_path / f"{start}-1.png")
 
 
@@ -393,7 +386,7 @@ def test_a_tool_s_name_leads_its_files_nowhere_else(tmp_path, tool, start):
 def test_only_pictures_and_sounds_have_an_ending_that_opens_a_program(tmp_path, mime, ending):
     with Chat(NOBODY, {}) as chat:
         chat.folder.path = str(tmp_path)
-        assert Path(Files(chat.folder, "draw").save(PNG, mime)).name == f"draw-1{ending}"
+        assert Path(chat.folder.save("draw", b"", mime)).name == f"draw-1{ending}"
 
 
 @pytest.mark.parametrize("server, found, description", [
