@@ -27,13 +27,8 @@ def lm_studio_from_env() -> LLM:
         f"Could not connect to LM Studio at {without_secrets(url)}.\n"
         "Open LM Studio, load a model, and start its server (Developer, Start Server)."))
     try:  # it lists its models: {"data": [{"id": "qwen3-8b"}, ...]}
-        with requests.get(f"{url.rstrip('/')}/models", timeout=5, stream=True,
-                          proxies=direct(url)) as response:
-            body = b""
-            for piece in response.iter_content(65536):
-                if len(body := body + piece) > 2**20:  # that is no list of models
-                    break
-            listed = as_dict(loads(body))
+        answer = requests.get(f"{url.rstrip('/')}/models", timeout=5, proxies=direct(url))
+        listed = as_dict(loads(answer.content))
     except OSError as error:  # (all that requests raises is one)
         raise Problem(with_proxy(f"{llm.unreachable}{reason_in(error)}", url)) from None
     except ValueError:

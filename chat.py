@@ -547,9 +547,9 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         for call in calls:
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
-            no = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
-            refusals.append(no)
-            if tool and arguments is not None and not no:
+            refusals.append((yield from tools.reason_not_to_call(
+                tool, arguments, call, self.allowed)))
+            if tool and arguments is not None and not refusals[-1]:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(partial(self.run_tool, tool, arguments))
         results = iter((yield from jobs.with_logins(works)))
@@ -566,10 +566,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. If that fails, the model should know: it may find another way."""
         job.about = tool.name
-        files: list[str] = []
-        params: dict = {"name": tool.name, "arguments": arguments}
-        if tool.method == "resources/read":  # the one tool that is ours
-            params = {"uri": str(arguments.get("uri", ""))}
+        params: dict = {"name": tool.name, "arguments": arguments} \
+            if tool.method == "tools/call" else {"uri": str(arguments.get("uri", ""))}
         try:
             result = tool.connection.ask(tool.method, params, job)
             text, files = self.as_text(result, tool.name)
@@ -577,7 +575,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         except Failure as failure:
             if failure.kind == "login":  # somebody has to sign in, and then it is called again
                 raise
-            text, failed = str(failure), True
+            text, files, failed = str(failure), [], True
         text = f"Error calling tool {tool.name}: {text}" if failed else text
         text = tools.shortened(text, self.max_chars) or "(no output)"
         job.report(ToolResult(tool.name, text, failed, files))
@@ -649,7 +647,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
     screen.show(chat.meet_servers(), waiting_for="the servers")     # Parts 2 to 5
     screen.introduce(chat, talks=not question)
     if question:
-        resources.wait_for_all(chat)
+        resources.wait_for_all(chat.working)
         screen.show(chat.ask(question))                             # Part 6
         return
     talk(chat, screen)                                              # Parts 6 and 7
@@ -670,7 +668,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
     auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
     with Chat(llm or settings.openai_from_env(), load_servers(path), "", auth_for, person) as chat:
         jobs.finish(chat.meet_servers())
-        resources.wait_for_all(chat)
+        resources.wait_for_all(chat.working)
         yield chat
 
 

@@ -26,7 +26,6 @@ Try it:
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -41,8 +40,6 @@ from chapters.outside import Problem, clean
 from chapters.settings import read_env
 
 STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
-# They are closed, full, on a terminal that is gone, or (EINVAL, on Windows) nobody reads them.
-STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL}
 
 
 def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
@@ -61,28 +58,24 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     if has_demo:
         add("--demo", action="store_true", help="a pretend model: no key, no account needed")
     options = parser.parse_intermixed_args(
-        [whole(word) for word in (sys.argv[1:] if words is None else words)],
+        # (Bytes that are no characters could neither be printed nor sent.)
+        [word.encode("utf-8", "replace").decode() for word in
+         (sys.argv[1:] if words is None else words)],
         argparse.Namespace(demo=False))
-    from_input = options.question[-1:] == ["-"] or " ".join(options.question).endswith(" -")
     options.question = " ".join(options.question).strip()
     if not options.demo:
         read_env()
-    if options.trace or os.getenv("MCP_TRACE") not in (None, "", "0"):
+    if options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0"):
         options.trace = True
         trace.start()
     options.signs = bool(options.login or options.logout or options.logins)
-    if from_input:
+    if f" {options.question}".endswith(" -"):
         options.question = options.question[:-1] + sys.stdin.read()
     elif not options.question and not sys.stdin.isatty() and not options.signs:
         options.question = sys.stdin.read().strip()
         if not options.question:
             parser.error("there is no question: standard input is empty")
     return options
-
-
-def whole(text: str) -> str:
-    """Python keeps the bytes that are no characters, in a way that nobody can print or send."""
-    return text.encode("utf-8", "replace").decode()
 
 
 # ── How it ends ──────────────────────────────────────────────────────────────────────────
@@ -105,17 +98,12 @@ def in_words() -> Iterator[None]:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in STREAM_ERRORS:
-            raise
-        for stream in (sys.stdout, sys.stderr):  # or Python complains once more when it ends
-            try:
-                stream.flush()
-            except OSError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        # (Whoever stops reading our answer, like "| head", knows that.)
-        sys.exit(1 if error.errno == errno.EPIPE else f"\nCan't read or print: {error.strerror}.\n"
-                 "Look where standard input and output come from and go to.")
+    except OSError as error:  # they are closed, full, or nobody reads them any more, as "| head"
+        with contextlib.suppress(OSError):
+            if not isinstance(error, BrokenPipeError):
+                print(f"\nCan't read or print: {error.strerror or error}.\nLook where standard "
+                      "input and output come from and go to.", file=sys.stderr, flush=True)
+        os._exit(1)  # (At an ordinary end, Python would try to print what is left, and complain.)
 
 
 # ── Signing in ───────────────────────────────────────────────────────────────────────────

@@ -58,15 +58,14 @@ def show_help(chat: Any, rest: str, screen: Any) -> None:
 
 def show_tools(chat: Any, rest: str, screen: Any) -> None:
     """show the tools of each server"""
-    for connection in resources.refreshed(chat, ["tools"]):
-        chat.choose_tools()
-        screen.say("\n".join([f"  {connection.server.name}", *(
+    working = resources.refreshed(chat, ["tools"])
+    chat.choose_tools()
+    lines = []
+    for connection in working:
+        lines += [f"  {connection.server.name}", *(
             f"    {one_line(tool.name)}: {one_line(tool.description)}"
-            for tool in chat.tools.values() if tool.connection is connection)]))
-    if not chat.servers:
-        screen.say("  There are no servers.")
-    elif not chat.working:
-        screen.say("  No server works. /servers shows why.")
+            for tool in chat.tools.values() if tool.connection is connection)]
+    screen.say("\n".join(lines) or "  No server works. /servers shows why.")
 
 
 def show_servers(chat: Any, rest: str, screen: Any) -> None:

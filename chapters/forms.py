@@ -28,22 +28,20 @@ ValueError: It must be a whole number.
 """
 
 import itertools
-import json
 import re
 from typing import Any
 
 from chapters.events import Question
 from chapters.jobs import Job
-from chapters.outside import Failure, as_dict, as_list, finite, is_number, one_line
+from chapters.outside import Failure, as_dict, as_list, is_number, loads, one_line
 
 ACTIONS = {"d": {"action": "decline"}, "c": {"action": "cancel"}}
-MAX_TRIES = 10
 MAX_FIELDS = 50
 
 # What a field may want: how we say it, and whether something is right.
 KINDS: dict[str, tuple[str, str]] = {
-    "integer": ("a whole number", r"-?\d+"),
-    "number": ("a number", r"-?\d+(\.\d+)?([eE][+-]?\d+)?"),
+    "integer": ("a whole number", r"-?(0|[1-9]\d*)"),
+    "number": ("a number", r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?"),
     "boolean": ("yes or no", r"(?i:y|yes|true|n|no|false)"),
     "email": ("like name@example.com", r"[^@\s]+@[^@\s]+"),
     "uri": ("like https://example.com", r"[A-Za-z][A-Za-z0-9+.-]*:\S+"),
@@ -64,8 +62,7 @@ def fill_in(server: str, params: dict, job: Job) -> dict:
         raise Failure("refused", f"it asks for more than {MAX_FIELDS} things at once.")
     needed = as_list(schema.get("required"))
     content = {name: one["default"] for name, one in fields.items()
-               if one.get("default") not in (None, "", [])
-               or name in needed and one.get("default") is not None}
+               if one.get("default") is not None}
     opening = f"{server} asks: {quoted(params.get('message'))}"
     choices = {"y": "yes", "e": "edit", "d": "decline", "c": "cancel"}
     if not fields:  # it only wants a yes
@@ -97,8 +94,8 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
         try:
             if typed.strip() == "-" and not is_needed:
                 content.pop(name, None)
-            elif typed := typed.strip() or shown(content.get(name, "")):
-                content[name] = value_of(field, typed)
+            elif typed.strip():
+                content[name] = value_of(field, typed.strip())
             elif is_needed and name not in content:
                 raise ValueError("It is needed.")
             return True
@@ -108,12 +105,11 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
 
 def decide(job: Job, text: str, choices: dict[str, str]) -> str:
     """The key of a choice; "c" if none is made. (A wrong key shouldn't undo a filled-in form.)"""
-    for _ in range(MAX_TRIES):
+    while True:
         decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
             return decision or "c"
         text = f"Please type one of these: {', '.join(choices)}."
-    return "c"
 
 
 def quoted(message: object) -> str:
@@ -138,9 +134,9 @@ def describe(name: str, schema: dict) -> str:
     words += [KINDS[key][0] for key in kinds_in(schema)]
     words += [text.format(schema[key]) for key, text in LIMITS.items() if key in schema]
     about = f": {schema['description']}" if schema.get("description") else ""
-    limits = "; ".join(filter(None, [", ".join(choices), ", ".join(words)]))
-    text = f"{schema.get('title') or name}{about}"[:1000]
-    return " ".join(f"{text} ({limits[:2000]})".split()) if limits else " ".join(text.split())
+    limits = "; ".join(filter(None, [", ".join(choices), ", ".join(words)]))[:2000]
+    text = f"{schema.get('title') or name}{about}"[:1000] + (f" ({limits})" if limits else "")
+    return " ".join(text.split())
 
 
 def kinds_in(schema: dict) -> list[str]:
@@ -153,12 +149,7 @@ def shown(value: object) -> str:
     """A field's value as somebody would type it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    if isinstance(value, list):
-        return ", ".join(json.dumps(one, ensure_ascii=False) if re.search('^"|,', one) else one
-                         for one in map(str, value))
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def value_of(schema: dict, typed: str) -> Any:
@@ -169,14 +160,12 @@ def value_of(schema: dict, typed: str) -> Any:
             raise ValueError(f"It must be {KINDS[key][0]}.")
     if kind == "boolean":
         return typed[0].lower() in "yt"
-    values = in_list(typed) if kind == "array" else [typed]
+    values = typed.split(",") if kind == "array" else [typed]
+    values = [one.strip() for one in values if one.strip()]
     values = [chosen(one, choices) for one in values] if choices else values
     value: Any = values if kind == "array" else values[0]
     if kind in ("integer", "number"):
-        try:
-            value = finite(typed) if re.search("[.eE]", typed) else int(typed)
-        except ValueError:
-            raise ValueError("That number is too large.") from None
+        value = loads(typed)
     size = value if isinstance(value, (int, float)) else len(value)
     for key, text in LIMITS.items():
         limit = schema.get(key, size)
@@ -185,17 +174,9 @@ def value_of(schema: dict, typed: str) -> Any:
     return value
 
 
-def in_list(typed: str) -> list[str]:
-    """Several values, with commas between them. What has a comma in it stands in quotes."""
-    found = re.findall(r'\s*"((?:[^"\\]|\\.)*)"\s*(?=,|$)|([^,]+)', typed)
-    values = [re.sub(r"\\(.)", r"\1", quoted) or bare.strip() for quoted, bare in found]
-    return [value for value in values if value]
-
-
 def chosen(typed: str, choices: dict[str, str]) -> str:
-    """The choice that somebody has typed: its value or its title, in any case of the characters."""
+    """The choice that somebody has typed: its value or its title."""
     named = {title: value for value, title in choices.items()} | {it: it for it in choices}
-    named = {key.lower(): value for key, value in named.items()} | named
-    if not {typed, typed.lower()} & named.keys():
+    if typed not in named:
         raise ValueError(f"{one_line(typed)} is not one of them.")
-    return named.get(typed) or named[typed.lower()]
+    return named[typed]

@@ -25,7 +25,7 @@ toy://{town} (t)."
 """
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
@@ -36,62 +36,58 @@ from chapters.outside import Problem, as_dict, as_list, briefly
 
 LISTS = {"resources": ["resources", "resourceTemplates"], "prompts": ["prompts"]}
 A_MOMENT = 1        # seconds that somebody who types a command waits for news
-ADDRESSES = 2000    # characters of them in the description of our tool
+SHOWN = 30          # resources in the description of our tool
 READING = {"type": "object", "required": ["uri"],
            "properties": {"uri": {"type": "string", "description": "its address"}}}
 
 
-def known(connection: Any) -> list[dict]:
-    """The resources of a server, and their templates, as far as it has told us."""
-    return [one for key in LISTS["resources"] for one in connection.offers.known.get(key, [])]
+def known(connection: Any, what: str) -> list[dict]:
+    """A server's "resources" and their templates, or its "prompts", as far as it has told us."""
+    return [one for key in LISTS[what] for one in connection.offers.known.get(key, [])]
 
 
 def as_tool(connection: Any) -> list[dict]:
     """Our tool for the resources of a server, in the envelope of a server's; [] if it has none, or
     if the person has chosen its tools."""
-    if not known(connection) or connection.server.tools:
+    found = known(connection, "resources")
+    if not found or connection.server.tools:
         return []
-    return [{"name": "read_resource", "description": description(known(connection)),
+    return [{"name": "read_resource", "description": description(found),
              "inputSchema": READING, "annotations": {"readOnlyHint": True}}]
 
 
 def description(found: list[dict]) -> str:
     """What the model is told of our tool read_resource, with the first of the addresses."""
-    known = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
-             for one in found]
-    text = "Read one of this server's resources, which are texts and files.\nThere are: "
-    while known and len(text) < ADDRESSES:
-        text += known.pop(0)[:300] + ("; " if known else ".")
-    if known:
-        text += f"and {len(known)} more, which the person can list with /resources."
-    return text
+    lines = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
+             for one in found[:SHOWN]]
+    more = len(found) - SHOWN
+    return ("Read one of this server's resources, which are texts and files.\n"
+            f"There are: {'; '.join(line[:200] for line in lines)}" +
+            (f"; and {more} more, which the person can list with /resources." if more > 0 else "."))
 
 
-def wait_for_all(chat: Any) -> None:
-    """Before a question that comes at once, wait a moment for what servers have besides tools."""
+def wait_for_all(connections: list[Any]) -> None:
+    """Wait a moment for what these servers have besides tools. No silent server is waited for."""
     end = time.monotonic() + A_MOMENT
-    for connection in chat.working:
+    for connection in connections:
         connection.offers.wait(end - time.monotonic())
 
 
-def refreshed(chat: Any, keys: list[str], server: str = "") -> Iterator[Any]:
+def refreshed(chat: Any, keys: list[str], server: str = "") -> list[Any]:
     """Each connection of a chat (or only this server's) that works. Somebody wants to see what is
-    there now, so lists that may have changed are asked for; no silent server is waited for."""
+    there now, so lists that may have changed are asked for."""
     connections = [one for one in chat.working if server in ("", one.server.name)]
-    end = time.monotonic() + A_MOMENT
     for connection in connections:
         connection.offers.look_again(keys)
-    for connection in connections:
-        connection.offers.wait(end - time.monotonic())
-        yield connection
+    wait_for_all(connections)
+    return connections
 
 
-def all_of(chat: Any, what: str, server: str = "") -> Iterator[tuple[str, dict]]:
+def all_of(chat: Any, what: str, server: str = "") -> list[tuple[str, dict]]:
     """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
-    for connection in refreshed(chat, LISTS[what], server):
-        for key in LISTS[what]:
-            for one in connection.offers.known.get(key, []):
-                yield connection.server.name, one
+    return [(connection.server.name, one)
+            for connection in refreshed(chat, LISTS[what], server)
+            for one in known(connection, what)]
 
 
 def fetch(chat: Any, server: str, method: str, params: dict) -> Generator[Event, None, dict]:
@@ -119,15 +115,12 @@ def use_prompt(chat: Any, server: str, name: str, arguments: dict[str, str]
                ) -> Generator[Event, None, None]:
     """Ask the model what a server's prompt says. Where one of its arguments is missing, a Question
     comes first. Raises Problem."""
-    prompts = [prompt for _, prompt in all_of(chat, "prompts", server)]
-    if prompts and name not in [prompt.get("name") for prompt in prompts]:
-        raise Problem(f"{server} has no prompt called {name}. /prompts lists them.")
-    for prompt in prompts:
+    for _, prompt in all_of(chat, "prompts", server):
         if prompt.get("name") == name:
             arguments = yield from filled_in(prompt, arguments)
     result = yield from fetch(chat, server, "prompts/get", {"name": name, "arguments": arguments})
     messages: list[dict] = []
-    for message in map(as_dict, as_list(result.get("messages"))[:100]):
+    for message in map(as_dict, as_list(result.get("messages"))):
         role = "assistant" if message.get("role") == "assistant" else "user"
         text, _ = chat.as_text({"content": [message.get("content")]})
         messages.append({"role": role, "content": tools.shortened(text, chat.max_chars)})

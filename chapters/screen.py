@@ -29,7 +29,6 @@ A: Foggy, 16.
 import contextlib
 import json
 import os
-import re
 import shutil
 import sys
 import unicodedata
@@ -40,21 +39,15 @@ from chapters.events import *
 from chapters.outside import briefly, clean, one_line
 from chapters.wrapping import DIM, PLAIN, Answer, takes_codes
 
-NO_NEWS = {"a", "an", "the", "error", "errors", "exception", "failed", "failure", "result",
-           "message", "details", "tool", "execution", "occurred"}
-
 
 def gist(text: str) -> str:
-    """The line of an error that says what it is.
+    """An error in one line: how it begins, and how it ends.
 
-    >>> gist("### Error\\nThere is no such page."), gist("Error: no such town.\\nSorry.")
-    ('There is no such page.', 'Error: no such town.')
+    >>> gist("### Error\\nThere is no such page.")
+    '### Error There is no such page.'
     """
-    lines = text.strip().split("\n")
-    if lines[0].startswith("Traceback"):
-        lines.reverse()
-    return one_line(next((one for one in lines if set(re.findall(r"\w+", one.lower())) - NO_NEWS),
-                         text))
+    text = " ".join(text.split())
+    return text if len(text) < 200 else f"{text[:100]} ... {text[-95:]}"
 
 
 def for_reading(arguments: dict) -> str:
@@ -62,7 +55,6 @@ def for_reading(arguments: dict) -> str:
     lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
     lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
              for one in lines]
-    lines[100:] = [f"  ... and {len(lines) - 100} more arguments"] if len(lines) > 100 else []
     text = "\n".join(["{", *lines, "}"])
     return text.translate({ord(one): f"\\u{ord(one):04x}" for one in text if one != "\n" and
                            unicodedata.category(one) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")})

@@ -62,10 +62,9 @@ THEIR_NAMES = {
     "env": ["environment", "envs", "env"], "cwd": ["workingdirectory", "cwd"],
     "auth_type": ["authtype"], "oauth": ["oauth"], "type": ["transporttype", "transport", "type"],
     "envFile": ["envfile"], "headersHelper": ["headershelper"]}
-# What switches a server off there, with these values.
-OFF = {**dict.fromkeys(["disabled", "isdisabled", "disable"], ["true", "1", "yes", "on"]),
-       **dict.fromkeys(["enabled", "isenabled", "enable", "isactive", "active", "autostart",
-                        "startonlaunch"], ["false", "0", "no", "off"])}
+# What switches a server off there.
+OFF = re.compile("(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|"
+                 "startonlaunch)=(false|0|no|off)", re.I)
 
 
 def entries_in(path: Path) -> list[dict]:
@@ -130,10 +129,9 @@ def fill(value: Any, known: Mapping[str, str]) -> Any:
     def look_up(found: re.Match) -> str:
         name, has_default, default = found[1].strip().removeprefix("env:").partition(":-")
         name = name if name in known else re.sub(r"\W+", "_", name)  # ${input:api-key}
-        if "{" in found[1] or not (found[2] and name):
-            raise Problem(f"{found[0][:40]} can't be filled in. Write it like ${{NAME}}.")
-        if not (known.get(name) or has_default):
-            raise Problem(f"{found[0]} is not set. Add a line {name}=... to .env.")
+        if "{" in found[1] or not found[2] or not (known.get(name) or has_default):
+            raise Problem(f"{found[0][:40]} can't be filled in. Write it like ${{NAME}}, and add a "
+                          f"line {name or 'NAME'}=... to .env.")
         return known.get(name) or default
 
     if isinstance(value, dict):
@@ -168,7 +166,7 @@ def our_entries(config: dict) -> list | None:
         if "url" in entry and program:  # some keep both, and the type says which
             del entry["url" if kind in ("stdio", "local") else "command"]
         on = not (name in off or only and name not in only or any(
-            str(theirs.get(key)).lower() in values for key, values in OFF.items()))
+            OFF.fullmatch(f"{key}={value}") for key, value in theirs.items()))
         entries.append({"name": name, "enabled": on, **entry})
     return entries if named else None
 

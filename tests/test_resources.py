@@ -59,7 +59,7 @@ def test_what_there_is_is_listed_for_the_model_and_for_you(meet, capsys):
     settle(chat)
     go(chat.ask("Go"))
     text = chat.tools["s__read_resource"].description  # only the first are in it
-    assert f" and {101 - text.count('s://')} more, " in text and len(text) < 2500
+    assert f" and {101 - text.count('s://')} more, " in text and len(text) < 6500
 
 
 @pytest.mark.parametrize("answer, told", [
@@ -187,7 +187,7 @@ def test_of_a_server_whose_tools_are_chosen_the_model_does_not_read_by_itself(ht
     ("/read x s://poem", 'There is no server called "x"'), ("/read s s://x", "s: No."),
     *[("/prompt " + rest, "Type /prompt") for rest in ("", "s", "s card town", "s card town='")],
     ("/prompt x card", 'There is no server called "x"'),
-    ("/prompt s x", "s has no prompt called x."), ("/prompt s card town=x", "s: No.")])
+    ("/prompt s x", "s: No."), ("/prompt s card town=x", "s: No.")])
 def test_what_cannot_be_done_is_said_in_one_line(meet, line, says):
     chat, _, _ = meet({"resources/read": lambda it: error(it, -32002),
                        "prompts/get": lambda it: error(it, -32602)})

@@ -157,18 +157,16 @@ def test_where_nobody_can_be_asked_nothing_is_destroyed(tmp_path, model):
 
 
 @pytest.mark.parametrize("text, shown", [
-    ("### Error\nThere is no such page.", "There is no such page."),
-    ("### Error\n\n```\nTimeout 5000ms\n```\n", "Timeout 5000ms"),
-    ("Error:\n  no such town", "no such town"), ("**Error**\n---\nNo.", "No."),
-    ("Error\n=====\nNo.", "No."), ("Tool execution failed\n(why?)\n404", "(why?)"),
-    ('{\n  "error": "No such town."\n}', '"error": "No such town."'),
-    ("Traceback (most recent call last):\n  File x\nValueError: 5\n", "ValueError: 5"),
-    ("No such town.\nTry Oslo.", "No such town."), ("Error: no such town.", "Error: no such town."),
-    ("### Error 500\nMore", "### Error 500"), ("エラー\n詳細", "エラー"),
-    ("### Error", "### Error"), ("", ""), ("Error\n\n", "Error")])
-def test_of_an_error_the_line_is_shown_that_says_something(capsys, text, shown):
+    ("### Error\nThere is no such page.", "### Error There is no such page."),
+    ("### Error\n\n```\nTimeout 5000ms\n```\n", "### Error ``` Timeout 5000ms ```"),
+    ('{\n  "error": "No such town."\n}', '{ "error": "No such town." }'),
+    ("Traceback (most recent call last):\n" + "  File x\n" * 40 + "ValueError: 5\n",
+     "Traceback (most recent call last):" + " File x" * 9 + " Fi ... " + "le x" + " File x" * 11 +
+     " ValueError: 5"),
+    ("エラー\n詳細", "エラー 詳細"), ("", ""), ("Error\n\n", "Error")])
+def test_an_error_is_shown_in_one_line_with_its_beginning_and_its_end(capsys, text, shown):
     Screen().show([ToolResult("f", f"Error calling tool f: {text}", True, [])])
-    assert capsys.readouterr().out.strip() == f"[Error calling tool f: {shown.strip()}]"
+    assert capsys.readouterr().out.strip() == f"[Error calling tool f: {shown}]"
 
 
 # ── Signs of life ────────────────────────────────────────────────────────────────────────
