@@ -197,6 +197,7 @@ class Connection:
     def ask(self, method: str, params: dict | None = None, job: Job | None = None) -> dict:
         """A request and its result, with all that may belong to it. Raises Failure."""
         job, answers = job or Job(), dict[str, Any]()
+        job.about = job.about or self.server.name  # for whoever sees that we wait
         for attempt in range(elicitation.MAX_QUESTIONS + 1):
             once = partial(greet_and_request, self, method, {**(params or {}), **answers}, job)
             # What has failed is tried a second time, where that certainly does no harm.
@@ -480,11 +481,8 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def meet_servers(self) -> Generator[Event, None, None]:
         """Ask all servers for their tools, at the same time. A server that is down costs only its
         own tools; it becomes a Problem."""
-        def work(name: str, job: Job) -> list[dict]:
-            job.about = name
-            return list_tools(self.connections[name], job)
-
-        answers = yield from jobs.with_logins([partial(work, name) for name in self.connections])
+        answers = yield from jobs.with_logins([
+            partial(list_tools, connection) for connection in self.connections.values()])
         found = dict(zip(self.connections, answers, strict=True))
         for name, server in self.servers.items():  # in the order of the file
             answer = found.get(name, server)  # an entry with a mistake is a Problem already
@@ -556,7 +554,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         messages = []
         for call, no in zip(calls, refusals, strict=True):
             answer = no or next(results)
-            if isinstance(answer, Failure):  # nobody has signed in
+            if isinstance(answer, Failure):  # the model should know: it may find another way
                 name = self.tools[call["function"]["name"]].name
                 answer = f"Error calling tool {name}: {answer}"
                 yield ToolResult(name, answer, True, [])
@@ -564,18 +562,13 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
         return messages
 
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
-        """Call a tool. If that fails, the model should know: it may find another way."""
+        """Call a tool. Returns what the model gets to read. Raises Failure."""
         job.about = tool.name
         params: dict = {"name": tool.name, "arguments": arguments} \
             if tool.method == "tools/call" else {"uri": str(arguments.get("uri", ""))}
-        try:
-            result = tool.connection.ask(tool.method, params, job)
-            text, files = self.as_text(result, tool.name)
-            failed = result.get("isError") is True
-        except Failure as failure:
-            if failure.kind == "login":  # somebody has to sign in, and then it is called again
-                raise
-            text, files, failed = str(failure), [], True
+        result = tool.connection.ask(tool.method, params, job)
+        text, files = self.as_text(result, tool.name)
+        failed = result.get("isError") is True
         text = f"Error calling tool {tool.name}: {text}" if failed else text
         text = tools.shortened(text, self.max_chars) or "(no output)"
         job.report(ToolResult(tool.name, text, failed, files))

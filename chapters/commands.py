@@ -148,8 +148,7 @@ def save(chat: Any, rest: str, screen: Any) -> None:
         with open(os.path.expanduser(rest), "x", encoding="utf-8", errors="replace") as file:
             file.write(clean("\n".join(parts)))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", error)
-        raise Problem(f"Can't write to {rest or 'no name'}: {reason}.\n"
+        raise Problem(f"Can't write to {rest or 'no name'}: {getattr(error, 'strerror', error)}.\n"
                       "Type /save and the name of a new one, like /save night.md.") from None
     screen.say(f"  Saved as {rest}.")
 

@@ -136,9 +136,7 @@ def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> No
 
 def pieces_in(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
     """The pieces in the body of a response. Raises Problem."""
-    start = b""
-    while not start and (chunk := next(chunks, b"")):
-        start = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")  # (some send empty lines while they think)
+    start = next(chunks, b"").lstrip(b"\xef\xbb\xbf \t\r\n")
     chunks = itertools.chain([start], chunks)
     if start[:1] in (b"{", b"["):  # not streamed, though we have asked for that: it is one event
         chunks = itertools.chain([b"data: "], (one.translate(None, b"\r\n") for one in chunks))

@@ -87,8 +87,7 @@ class Screen:
         columns = shutil.get_terminal_size().columns - 2
         text = text[:columns if text.isascii() else columns // 2]  # (some characters take two)
         if self.live and text != self.shown:
-            over = len(self.shown) if self.shown.isascii() else columns
-            print(f"\r{' ' * over}\r{self.dim}{text}{self.plain}", end="", flush=True,
+            print(f"\r{' ' * columns}\r{self.dim}{text}{self.plain}", end="", flush=True,
                   file=self.aside)
             self.shown = text
 
@@ -158,8 +157,7 @@ class Screen:
 
     def introduce(self, chat: Any, talks: bool) -> None:
         """Say what there is, before a Chat begins that `talks` or answers just one question."""
-        self.say()
-        self.say(chat.llm.connected.replace("{servers}", str(len(chat.working)))
+        self.say("\n" + chat.llm.connected.replace("{servers}", str(len(chat.working)))
                  .replace("{tools}", str(len(chat.tools))))
         if not chat.servers:
             self.say("No MCP servers configured, so this is a plain chatbot. For one with tools:\n"
@@ -168,8 +166,7 @@ class Screen:
         elif not chat.tools:
             self.say("No tools discovered, so this is a plain chatbot. /servers shows why.")
         if talks:
-            self.say("Type 'quit' or 'exit' to end")
-            self.say("-" * 40)
+            self.say("Type 'quit' or 'exit' to end\n" + "-" * 40)
 
     def ask(self, question: Question) -> None:
         """Have the person at the keyboard answer."""

@@ -87,10 +87,9 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
         label = name if isinstance(name, str) and name.strip() else f"entry {number}"
         if label in servers:
             raise Problem(f'{path} has two servers called "{label}". Rename one.')
-        servers[label] = None
         try:
-            if entry.get("enabled") is not False:
-                servers[label] = check(entry, kind, folder)
+            is_on = entry.get("enabled") is not False
+            servers[label] = check(entry, kind, folder) if is_on else None
         except (Problem, ValueError) as problem:  # ValueError: no path has a NUL in it
             servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
     return {name: server for name, server in servers.items() if server}
