@@ -36,6 +36,7 @@ from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, as_list, is_number, loads, one_line
 
 ACTIONS = {"d": {"action": "decline"}, "c": {"action": "cancel"}}
+MAX_TRIES = 10
 MAX_FIELDS = 50
 
 # What a field may want: how we say it, and whether something is right.
@@ -105,11 +106,12 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
 
 def decide(job: Job, text: str, choices: dict[str, str]) -> str:
     """The key of a choice; "c" if none is made. (A wrong key shouldn't undo a filled-in form.)"""
-    while True:
+    for _ in range(MAX_TRIES):
         decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
             return decision or "c"
         text = f"Please type one of these: {', '.join(choices)}."
+    return "c"
 
 
 def quoted(message: object) -> str:
