@@ -14,7 +14,8 @@ ours, because a form is an invitation to tell secrets.
 
 https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation#requested-schema
 
-Left out: `pattern`, and whether a date exists; the server has to look at these itself.
+Left out: `pattern`, and whether a date exists; the server has to look at these itself. And a comma
+in one of several values that are typed.
 
 Try it:
 
