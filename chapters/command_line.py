@@ -26,6 +26,7 @@ Try it:
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ from chapters.outside import Problem, clean
 from chapters.settings import read_env
 
 STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+# They are closed, full, on a terminal that is gone, or (EINVAL, on Windows) nobody reads them.
+STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL}
 
 
 def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
@@ -98,11 +101,13 @@ def in_words() -> Iterator[None]:
     except KeyboardInterrupt:
         print(file=sys.stderr)
         sys.exit(130)
-    except OSError as error:  # they are closed, full, or nobody reads them any more, as "| head"
+    except OSError as error:
+        if error.errno not in STREAM_ERRORS:
+            raise
         with contextlib.suppress(OSError):
-            if not isinstance(error, BrokenPipeError):
-                print(f"\nCan't read or print: {error.strerror or error}.\nLook where standard "
-                      "input and output come from and go to.", file=sys.stderr, flush=True)
+            if error.errno != errno.EPIPE:  # (whoever stops reading, like "| head", knows that)
+                print(f"\nCan't read or print: {error.strerror}.\nLook where standard input and "
+                      "output come from and go to.", file=sys.stderr, flush=True)
         os._exit(1)  # (At an ordinary end, Python would try to print what is left, and complain.)
 
 

@@ -65,7 +65,7 @@ def show_tools(chat: Any, rest: str, screen: Any) -> None:
         lines += [f"  {connection.server.name}", *(
             f"    {one_line(tool.name)}: {one_line(tool.description)}"
             for tool in chat.tools.values() if tool.connection is connection)]
-    screen.say("\n".join(lines) or "  No server works. /servers shows why.")
+    screen.say("\n".join(lines) or "  There are no tools. /servers shows why.")
 
 
 def show_servers(chat: Any, rest: str, screen: Any) -> None:

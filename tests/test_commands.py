@@ -107,7 +107,7 @@ def test_where_no_server_works_tools_says_where_to_see_why(capsys, servers):
     with Chat(LLM("none", "none"), servers) as chat:
         finish(chat.meet_servers())
         type_in(chat, "/tools")
-        assert capsys.readouterr().out == "  No server works. /servers shows why.\n"
+        assert capsys.readouterr().out == "  There are no tools. /servers shows why.\n"
         type_in(chat, "/servers")
         assert list(servers or ["There are none."])[0] in capsys.readouterr().out
 
