@@ -243,7 +243,8 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
 
     def __init__(self, connection: Connection, auth: Callable):
         self.connection, self.auth, self.url = connection, auth, connection.server.url
-        self.session = http_session.Session(connection.server.name)  # keeps connections, cookies
+        # It keeps connections and cookies.
+        self.session = http_session.new_session(connection.server.name)
 
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What comes back goes into the inbox, in a thread of its own."""
@@ -253,7 +254,7 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         self.wait_for_stream(message)  # because an older server may ask us something there
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
-            answered = self.exchange("POST", message, inbox, place)
+            answered = self.exchange("POST" if message else "GET", message, inbox, place)
             # (An older server may break off its answer, and let us fetch the rest.)
             if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
@@ -267,8 +268,8 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         with http_session.send(
                 self.session, verb, self.url, inbox, headers=headers, auth=self.auth,
                 data=json.dumps(message) if verb == "POST" else None) as response:
-            if response.history and verb == "POST":
-                self.url = response.url  # it has moved, on the same host
+            if verb == "POST":
+                self.url = response.url  # it may have moved, on the same host
             for incoming in self.messages_in(response, message, place):
                 if inbox.closed.is_set():
                     break
@@ -358,7 +359,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
             return {}
         except Failure as refused:
             connection.version, connection.patience = "", connection.server.timeout
-            versions.raise_unless_new(failure, refused)  # in which case it has told us so
+            versions.raise_unless_new(connection, failure, refused)  # it has told us so
     connection.version = versions.NEWEST
     if probe == "server/discover" and result:
         connection.offers.learn(result)

@@ -36,21 +36,22 @@ Try it:
 >>> toy = SimpleNamespace(url="http://localhost:9/mcp?token=abc", headers={}, env={})
 >>> print(in_words(requests.exceptions.ConnectTimeout(), toy))
 nobody answers at localhost:9. Is the server running?
->>> busy, broken = Failure("status", "", 429, retry_after=7), Failure("broken", "")
->>> wait_for(busy, "tools/call"), wait_for(broken, "tools/list"), wait_for(broken, "tools/call")
-(7, 1, None)
+>>> busy, broken = Failure("status", "", 429), Failure("broken", "")
+>>> [does_no_harm(failure, "tools/call") for failure in (busy, broken)]
+[True, False]
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3  # what requests is made with; here only for the names of its errors
 
 from chapters import elicitation
-from chapters.http_session import causes, host_in, new_address, reason_in, with_proxy
-from chapters.inboxes import METHOD_NOT_FOUND, is_answer, messages_in, refusal
+from chapters.http_session import causes, host_in, reason_in, target_of, with_proxy
+from chapters.inboxes import METHOD_NOT_FOUND, is_answer, is_request, messages_in, refusal
 from chapters.jobs import Job
 from chapters.outside import (
     Failure,
@@ -60,10 +61,11 @@ from chapters.outside import (
     has_token,
     one_line,
     without_ours,
+    without_secrets,
     without_tags,
 )
 from chapters.replies import words_in
-from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT, ends_in_sse, speaks_like_2024
+from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT
 
 LONGEST = 10  # seconds that we wait because a server says so
 
@@ -87,20 +89,17 @@ TO_A_STRANGER = {
     403: "it doesn't let us in ({status}).\nAsk whoever runs the server. If it is for people who "
          "sign in, set \"auth_type\": \"oauth\".",
 }
-FORGETFUL = ("it has forgotten our session at once, twice.\nSeveral machines seem to answer at "
-             "this address without sharing their sessions. Ask whoever runs the server.")
+FORGETFUL = ("it has forgotten our session.\nIf it does so each time, several machines answer at "
+             "this address, and don't share their sessions. Ask whoever runs the server.")
 # By the names of a library's errors, and by the reason in the innermost of them.
 ON_THE_WAY = {
     "InvalidURL|LocationParseError|UnsupportedProtocol":
         "an address on the way to {host} can't be right.\nCheck {setting}.",
     "InvalidHeader|Unicode|Illegal header":  # (the reason would show the header)
         "{headers} can't be sent: they have a line end or a character in them that isn't plain.",
-    "for SOCKS|Using SOCKS":
-        "a SOCKS proxy takes another package.\nStart this program with: uv run --with pysocks "
-        "--with socksio python chat.py",
-    "ProxyError|InvalidProxyURL|ProxySchemeUnknown|scheme for proxy":
+    "ProxyError|InvalidProxyURL|ProxySchemeUnknown|scheme for proxy|SOCKS":
         "your proxy doesn't let us through to {host}{reason}.\nMost proxies are http://..., also "
-        "for https.",
+        "for https. For SOCKS, start with: uv run --with pysocks --with socksio python chat.py",
     "certificate bundle|FileNotFound|IsADirectory|OpenAIError (Permission|SSL)":
         "the file with certificates can't be used{reason}.\nLook at {files}.",
     "SSL":
@@ -108,7 +107,6 @@ ON_THE_WAY = {
         "a company's proxy, put the file with its certificate into {files}.",
     "NameResolutionError|gaierror": "there is no {host}, or this computer is offline.",
     "NewConnectionError|ConnectTimeout|ConnectError": "{nobody}{reason}",
-    "TooManyRedirects": "{it} has moved in circles.\nCheck {setting}.",
     "Decod": "what {it} answers can't be read{reason}.",
     "": "{it} broke off before the answer was complete{reason}.{again}",
 }
@@ -147,11 +145,10 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
     """The messages in the answer to `message`. Raises the Failure that stands there instead."""
     status, found = response.status_code, messages_in(body, server.name)
     if is_forgotten(response, body, found):
-        answers = [one for one in found if is_answer(one, message) and status != 404]
-        error = refusal(answers[0].get("error"), server) if answers else None
-        # (With our id, it has looked at our request. `code` says so.)
-        raise Failure("session", str(error or "it has forgotten our session.\nTry again."), status,
-                      (error.code or -1) if error else 0)
+        # (With our id in its error, it has looked at our request. `data` says so.)
+        ours = [one.get("error") for one in found if is_answer(one, message) and status != 404]
+        words = str(refusal(ours[0], server)) if ours else FORGETFUL
+        raise Failure("session", words, status, data=ours)
     for incoming in found:
         # It is our answer, whatever its id: some servers put null.
         is_mcp = "jsonrpc" in incoming or "code" in as_dict(incoming.get("error"))
@@ -159,11 +156,9 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
             raise refusal(incoming["error"], server, status)
         if "error" in incoming and status < 300:
             raise refusal({"message": words_in(incoming)}, server, status)
-    if status >= 400 and speaks_like_2024(response, message, server):
-        raise Failure("refused", OLD_TRANSPORT)
     if status >= 300:
         raise by_status(response, body, server)
-    if not found and {"id", "method"} <= set(message):  # (only a request is answered)
+    if not found and is_request(message):
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip()[:60]
         raise Failure("broken", with_proxy(f"it answers with {kind or 'nothing'}, not with MCP.\n"
                                            'Check its "url".', server.url), status)
@@ -174,6 +169,7 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     """What a status means, and what the server says itself."""
     status, seconds = response.status_code, response.headers.get("Retry-After", "")
     said = without_tags(words_in(body.decode("utf-8", "replace")))
+    there = one_line(without_secrets(target_of(response)))
     token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
     if not token and not has_token(server):
@@ -181,11 +177,11 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     elif status == 401 and OFFERS_LOGIN.search(response.headers.get("WWW-Authenticate", "")):
         words += ' Or sign in instead: "auth_type": "oauth".'
     words = words.format(status=clean(f"{status} {response.reason}")[:60], name=server.name,
-                         there=without_ours(new_address(response), server))
+                         there=without_ours(there or "another address", server))
     if said:
         said = one_line(without_ours(said, server).replace(token or "\0", "***"))[:150]
         words = words.replace("\n", f' It says: "{said}"\n', 1)
-    if ends_in_sse(response.url):
+    if urlsplit(response.url).path.rstrip("/").lower().endswith("/sse"):
         words += f" (Or {OLD_TRANSPORT.partition('.')[0]}.)"
     words = words if body.lstrip()[:1] in (b"{", b"[") else with_proxy(words, server.url)
     return Failure("status", words, status, retry_after=float(
@@ -198,19 +194,16 @@ def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) ->
     codes = [as_dict(one.get("error")).get("code") for one in found]
     status = response.status_code
     return "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
-        status == 404 or status in (400, 401, 403, 409, 410, 422) and
+        status == 404 or 400 <= status < 429 and
         re.search(b"session|not initialized", body, re.I) is not None)
 
 
 # ── Whether to ask again ─────────────────────────────────────────────────────────────────
 
-def wait_for(failure: Failure, method: str) -> float | None:
-    """Seconds after which a request that failed like this may be sent again; None: it may not."""
-    does_no_harm = method != "tools/call"
-    if failure.status == 429 or does_no_harm and (failure.kind == "broken" or
-                                                  failure.status >= 500):
-        return min(failure.retry_after, LONGEST)
-    return None
+def does_no_harm(failure: Failure, method: str) -> bool:
+    """Whether a request that failed like this may be sent again, just as it is."""
+    return failure.kind == "slow" or failure.status == 429 or method != "tools/call" and (
+        failure.kind == "broken" or failure.status >= 500)
 
 
 def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: Job) -> dict:
@@ -221,30 +214,19 @@ def at_most_twice(send: Callable[[], dict], connection: Any, method: str, job: J
     except Failure as failure:
         if job.cancelled.is_set() or not may_ask_again(connection, failure, method, job):
             raise
-        first = failure
-    try:
-        return send()
-    except Failure as failure:
-        if first.kind == failure.kind == "session":
-            raise Failure("session", FORGETFUL, failure.status, failure.code) from None
-        raise
+    return send()
 
 
 def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> bool:
     """Whether to send a request again; if so, what has to come before has been done. `connection`
     is chat.py's Connection."""
-    if failure.kind == "slow":
-        return True
     if failure.kind == "session":
         connection.forget(failure.handshakes)
-        return not failure.code or method != "tools/call"
+        return not failure.data or method != "tools/call"
     if failure.code == HEADER_MISMATCH and method == "tools/call":
         connection.offers.fetch("tools", job)
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)
-    seconds = wait_for(failure, method)
-    if seconds is None:
-        return False
-    job.cancelled.wait(seconds)
-    return not job.cancelled.is_set()
+    return does_no_harm(failure, method) and \
+        not job.cancelled.wait(min(failure.retry_after, LONGEST))

@@ -8,8 +8,8 @@ To hang up. A tool may run for minutes. Somebody who doesn't want its answer any
 thread, closes the connection; a new server ends the tool when it sees that. So we remember the
 socket of each request while it is being answered, in the inbox that waits for the answer.
 
-Redirects. A server that has moved on the same host is followed. To another host we don't go,
-because our headers, with the secrets in them, would go there, too.
+Redirects. A server that has moved on the same host is followed, at most three times. To another
+host we don't go, because our headers, with the secrets in them, would go there, too.
 
 No password from ~/.netrc, which is for other programs.
 
@@ -22,12 +22,13 @@ failures.py knows which request may be sent twice.
 
 Try it:
 
->>> import io; from types import SimpleNamespace
->>> moved = SimpleNamespace(status_code=307, url="http://localhost:8000/mcp", raw=io.BytesIO(),
-...                         headers={"Location": "https://localhost:9000/mcp"})
->>> Session("toy").get_redirect_target(moved)  # another port is another server
+>>> moved = requests.Response()
+>>> moved.status_code, moved.url = 307, "http://localhost:8000/mcp"
+>>> moved.headers["Location"] = "https://localhost:9000/mcp"
+>>> follow(moved)  # another port is another server
+''
 >>> moved.headers["Location"] = "/mcp/"
->>> Session("toy").get_redirect_target(moved)
+>>> follow(moved)
 'http://localhost:8000/mcp/'
 """
 
@@ -45,7 +46,7 @@ from requests.adapters import HTTPAdapter
 
 from chapters import trace
 from chapters.inboxes import Inbox
-from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line, without_secrets
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line
 
 CONNECT_SECONDS = 10
 THIS_COMPUTER = re.compile(
@@ -97,37 +98,14 @@ class Adapter(HTTPAdapter):
         return response
 
 
-class Session(requests.Session):
+def new_session(name: str) -> requests.Session:
     """A session with one server. `name` is the server's, for the trace."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        self.max_redirects = 3
-        self.mount("http://", Adapter(name))
-        self.mount("https://", Adapter(name))
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """requests asks this where to go on."""
-        with contextlib.suppress(ValueError):  # (it may be no address at all)
-            old = urlsplit(resp.url)
-            new = urlsplit(urljoin(resp.url, resp.headers.get("Location", "")))
-            # (Behind a proxy, some servers don't know that they are spoken to with https.)
-            if resp.status_code in (307, 308) and new.netloc == old.netloc and \
-                    new.scheme in (old.scheme, "http"):
-                resp.raw.close()  # else requests would read all that it says
-                return new._replace(scheme=old.scheme).geturl()
-        return None
-
-    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
-        """After a redirect: our credentials stay as they are, it is the same host."""
-
-    def rebuild_proxies(self, prepared_request: Any, proxies: Any) -> Any:
-        """After a redirect: so does the way there."""
-        return proxies
-
-    def merge_environment_settings(self, url: Any, *args: Any) -> Any:
-        settings: Any = super().merge_environment_settings(url, *args)
-        return {**settings, "proxies": direct(url) or settings["proxies"]}
+    session = requests.Session()
+    for scheme in "http://", "https://":
+        session.mount(scheme, Adapter(name))
+    # requests would follow to wherever a redirect leads. send() knows better.
+    session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+    return session
 
 
 def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -136,7 +114,7 @@ def add_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 @contextlib.contextmanager
-def send(session: Session, verb: str, url: str, inbox: Inbox, headers: dict[str, str],
+def send(session: requests.Session, verb: str, url: str, inbox: Inbox, headers: dict[str, str],
          seconds: float | None = None, **more: Any) -> Iterator[requests.Response]:
     """Send a request, and give its response as soon as its headers are there. `seconds` is how
     long the server may be silent; None: until somebody calls inbox.close(), which ends it at any
@@ -145,15 +123,39 @@ def send(session: Session, verb: str, url: str, inbox: Inbox, headers: dict[str,
     # (A key that was copied may have a blank or a line end at its end.)
     headers = {name: value.strip() for name, value in headers.items()}
     try:
-        with session.request(verb, url, stream=True, headers=headers, **more,
-                             timeout=(seconds or CONNECT_SECONDS, seconds)) as response:
-            if verb == "GET":  # its connection ends with it: some serve one after the other
-                response.raw.release_conn = lambda: None  # type: ignore[method-assign]
-            inbox.opened.set()
-            yield response
+        for redirects_left in 3, 2, 1, 0:
+            with session.request(verb, url, stream=True, headers=headers, proxies=direct(url),
+                                 timeout=(seconds or CONNECT_SECONDS, seconds), **more) as response:
+                url = follow(response) if redirects_left else ""
+                if url:
+                    continue
+                if verb == "GET":  # its connection ends with it: some serve one after the other
+                    response.raw.release_conn = lambda: None  # type: ignore[method-assign]
+                inbox.opened.set()
+                yield response
+                return
     finally:
         inbox.socket = None  # from now on, it serves somebody else
         inbox.opened.set()
+
+
+def target_of(response: requests.Response) -> str:
+    """Where a redirect leads to; "": it doesn't say."""
+    location = response.headers.get("Location", "").partition("#")[0]
+    with contextlib.suppress(ValueError):  # (it may be no address at all)
+        return location and urljoin(response.url, location)
+    return location
+
+
+def follow(response: requests.Response) -> str:
+    """Where to send a request instead; "": this is no redirect that we follow."""
+    with contextlib.suppress(ValueError):
+        old, new = urlsplit(response.url), urlsplit(target_of(response))
+        # (Behind a proxy, some servers don't know that they are spoken to with https.)
+        if response.status_code in (307, 308) and new.netloc == old.netloc and \
+                new.scheme in (old.scheme, "http"):
+            return new._replace(scheme=old.scheme).geturl()
+    return ""
 
 
 def pieces_of(response: requests.Response) -> Iterator[bytes]:
@@ -216,24 +218,11 @@ def with_proxy(words: str, url: str) -> str:
         f"{proxy.rpartition('@')[2]}: see HTTPS_PROXY and NO_PROXY.)"
 
 
-def new_address(response: requests.Response) -> str:
-    """Where a redirect leads to, without secrets."""
-    location = response.headers.get("Location", "").partition("#")[0]
-    with contextlib.suppress(ValueError):
-        location = location and urljoin(response.url, location)
-    return one_line(without_secrets(location)) or "another address"
-
-
 def causes(error: BaseException) -> list[BaseException]:
     """An error of a library, the one that it was made of, and so on."""
-    found = [error]
-    while len(found) < 20:
-        inside = [one for one in found[-1].args if isinstance(one, Exception)]
-        inner = inside[-1] if inside else found[-1].__cause__
-        if inner is None:
-            break
-        found.append(inner)
-    return found
+    inside = [one for one in error.args if isinstance(one, Exception)]
+    inner = inside[0] if inside else error.__cause__
+    return [error, *(causes(inner) if inner else [])]
 
 
 def reason_in(error: BaseException) -> str:

@@ -164,7 +164,7 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
             inbox.offer(incoming)
     elif method.endswith("/list_changed"):
         connection.offers.changed(method.split("/")[1])
-    elif {"id", "method"} <= set(incoming) and not connection.is_new:  # (a new one may not ask so)
+    elif is_request(incoming) and not connection.is_new:  # (a new one may not ask so)
         reply: dict = {"error": {"code": METHOD_NOT_FOUND, "message": "This client can't do that."}}
         if method == "ping":
             reply = {"result": {}}
@@ -217,10 +217,14 @@ def unreadable_answer(text: bytes | str, reason: str) -> list[dict]:
         "code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}}]
 
 
+def is_request(message: dict) -> bool:
+    """Whether somebody has to answer this message."""
+    return {"id", "method"} <= set(message)
+
+
 def is_answer(incoming: dict, message: dict) -> bool:
     """Whether this is the result or the error for the request `message`."""
-    return "method" not in incoming and {"id", "method"} <= set(message) and \
-        incoming.get("id") == message["id"]
+    return "method" not in incoming and is_request(message) and incoming.get("id") == message["id"]
 
 
 def refusal(error: object, server: Any, status: int = 0) -> Failure:

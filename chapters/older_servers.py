@@ -33,7 +33,7 @@ import requests
 
 from chapters import http_session
 from chapters.failures import in_words
-from chapters.inboxes import PARSE_ERROR, Inbox
+from chapters.inboxes import PARSE_ERROR, Inbox, is_request
 from chapters.jobs import in_background
 from chapters.outside import Failure, Problem
 from chapters.versions import OLD_TRANSPORT
@@ -67,7 +67,7 @@ def pause(place: dict[str, str], least: float) -> float:
 def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
     """If an older server has broken off its answer to `message`, and says where we are in it, fetch
     the rest into the inbox. Returns whether there is an answer now. Raises Failure."""
-    if http.connection.is_new or not place.get("id") or not {"id", "method"} <= set(message):
+    if http.connection.is_new or not place.get("id") or not is_request(message):
         return False
     return come_back(http, message, inbox, place, least=0.05)
 

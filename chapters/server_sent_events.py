@@ -19,7 +19,9 @@ Try it. The bytes come cut up anyhow, even in the middle of a character or of a 
 [{'id': '5', 'data': '{"a":\n1}'}]
 """
 
-import re
+import codecs
+import io
+import itertools
 from collections.abc import Iterable, Iterator
 
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure
@@ -28,34 +30,28 @@ PER_LINE = 100  # bytes that Python needs for a line besides its text
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
-    """Yield each event, as soon as its last line has ended. Raises Failure for one without end.
-
-    So we find whole lines first, and only then look what they say.
-    """
+    """Yield each event, as soon as its last line has ended. Raises Failure for one without end."""
     event: dict[str, str] = {}
     data: list[str] = []
-    line, size, at_start, after_cr = bytearray(), 0, True, False
-    for chunk in chunks:
-        if after_cr and chunk[:1] == b"\n":  # the second half of the line's end before it
-            chunk, after_cr = chunk[1:], False
-        if not chunk:
-            continue
-        after_cr = chunk.endswith(b"\r")
-        start, *more = re.split(rb"\r\n|\n|\r", chunk)
+    line, size = "", 0  # what there is of the next line; bytes since the last event
+    # A line may end with LF, CR LF or CR. (After a CR, this waits for what comes next.)
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8-sig")("replace"), translate=True)
+    for chunk in itertools.chain(chunks, [None]):  # None: that was all
+        size += len(chunk or b"")
+        start, *more = decoder.decode(chunk or b"", final=chunk is None).split("\n")
         line += start
         for start in more:  # here ends what is in `line`, and the next line begins
-            text, line = line.decode("utf-8", "replace"), bytearray(start)
-            if at_start:
-                text, at_start = text.removeprefix("\ufeff"), False
-            name, _, value = text.partition(":")
-            size += len(text) + PER_LINE
+            name, _, value = line.partition(":")
+            size += PER_LINE
             if name == "data":
                 data.append(value.removeprefix(" "))
             elif name in ("event", "id", "retry"):
                 event[name] = value.removeprefix(" ")
-            elif not text:  # an empty line ends the event
+            elif not line:  # an empty line ends the event
                 if event or data:
                     yield {**event, "data": "\n".join(data)} if data else event
                 event, data, size = {}, [], 0
-        if size + len(line) > MAX_BYTES:
+            line = start
+        if size > MAX_BYTES:
             raise Failure("broken", TOO_LARGE)

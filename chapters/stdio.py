@@ -48,7 +48,7 @@ from typing import Any
 
 from chapters import trace
 from chapters.events import Event
-from chapters.inboxes import END, Inbox, hear, messages_in
+from chapters.inboxes import END, Inbox, hear, is_request, messages_in
 from chapters.jobs import Job, in_background, together
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, without_ours
 
@@ -91,7 +91,7 @@ class Program:
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What belongs to a request comes into the inbox."""
         self.outbox.put(message)
-        if not {"id", "method"} <= set(message):  # not a request, so nobody answers it
+        if not is_request(message):
             inbox.put(END)
         elif not self.alive:
             inbox.put(self.end())

@@ -15,8 +15,8 @@ A program is asked with server/discover, which does nothing but tell:
     a result that lists its versions                         a new one if ours is among them
     any other result, and most errors                        an older one
 
-The HTTP+SSE transport of 2024 is too old for us: there, a client asks with GET, and an event tells
-it where to POST.
+The HTTP+SSE transport of 2024 is too old for us: there, a client asks with GET, and a first event
+tells it where to POST (`event: endpoint`). Where all else fails, we look whether that is it.
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
@@ -37,22 +37,18 @@ chapters.outside.Failure: it speaks MCP 2030-01-01, and we only 2026-07-28, 2025
 2025-06-18, 2025-03-26, 2024-11-05.
 """
 
-import contextlib
 from typing import Any
-from urllib.parse import urlsplit
 
-import requests
-
-from chapters import http_session
-from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
+from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND, deliver
 from chapters.outside import Failure, as_dict, as_list
-from chapters.server_sent_events import read_events
 
 NEWEST = "2026-07-28"  # the version that we would rather speak
 OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}  # our version stands only here
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED = -32020, -32021, -32022
 INVALID_REQUEST = -32600
+OLD_TRANSPORT = ('its "url" is one of the HTTP+SSE transport of 2024, which is not supported.\n'
+                 "Ask for its address for Streamable HTTP. It often ends in /mcp.")
 
 
 def is_new(probe: str, answer: dict | Failure) -> bool:
@@ -120,44 +116,21 @@ def agreed(result: dict) -> str:
     return version
 
 
-def raise_unless_new(first: Failure | None, refused: Failure) -> None:
+def raise_unless_new(connection: Any, first: Failure | None, refused: Failure) -> None:
     """A server has `refused` the handshake. Unless it thereby says that it is a new one, raise what
-    tells more: that, or its failure at our `first` request."""
+    tells most: that it is too old, that it refused, or its failure at our `first` request."""
     if NEWEST in offered_in(refused):
         return
     knows_no_handshake = refused.status in (400, 404, 405) or refused.code in (
         METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST)
     if first and first.kind == "timeout" and knows_no_handshake:
         # It may be a new server that just needs long for its first answer (a cold start).
-        raise Failure("slow", str(first))
-    http_says_little = refused.kind == "status" and refused.status not in (401, 403)
-    raise first if first and http_says_little else refused
-
-
-# ── Too old ──────────────────────────────────────────────────────────────────────────────
-
-OLD_TRANSPORT = ('its "url" is one of the HTTP+SSE transport of 2024, which is not supported.\n'
-                 "Ask for its address for Streamable HTTP. It often ends in /mcp.")
-
-
-def ends_in_sse(url: str) -> bool:
-    return urlsplit(url).path.rstrip("/").lower().endswith("/sse")
-
-
-def speaks_like_2024(response: requests.Response, message: dict, server: Any) -> bool:
-    """Whether the refusal of this `message` comes from the transport of 2024. A GET to its address
-    is answered with a stream that begins with `event: endpoint`."""
-    if response.status_code in (401, 403, 429, 502, 503, 504):  # that isn't about the address
-        return False
-    if ends_in_sse(response.url) or message.get("method") != "initialize":
-        return ends_in_sse(response.url)
-    headers = {name: value for name, value in response.request.headers.items()
-               if not name.lower().startswith(("content-", "mcp-"))}
-    with contextlib.suppress(requests.RequestException, OSError, Failure), \
-            contextlib.closing(http_session.Session(server.name)) as session, \
-            http_session.send(session, "GET", response.url, http_session.here.inbox, seconds=5,
-                              headers={**headers, "Accept": "text/event-stream"},
-                              auth=http_session.add_nothing) as stream:
-        return "event-stream" in stream.headers.get("Content-Type", "") and next(
-            read_events(http_session.pieces_until_it_ends(stream)), {}).get("event") == "endpoint"
-    return False
+        raise Failure("slow", str(first), retry_after=0)
+    if refused.kind != "status" or refused.status in (401, 403, 429, 502, 503, 504):
+        raise refused  # these are not about the address
+    try:
+        deliver(connection, {})  # a GET
+    except Failure as failure:
+        if str(failure) == OLD_TRANSPORT:
+            raise
+    raise first or refused

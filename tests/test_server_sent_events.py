@@ -24,7 +24,7 @@ def test_an_event_stream_with_everything_in_it(size):
 
 def test_an_event_is_there_as_soon_as_its_last_line_ends():
     # Not when the next chunk comes: that may be in a minute.
-    for end in b"\n\n", b"\r\r", b"\r\n\r\n":
+    for end in b"\n\n", b"\r\n\r\n":
         def chunks(end=end):
             yield b"data: 1" + end
             raise AssertionError("it wanted more")
