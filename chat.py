@@ -254,9 +254,11 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         self.wait_for_stream(message)  # because an older server may ask us something there
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
-            answered = self.exchange("POST" if message else "GET", message, inbox, place)
-            # (An older server may break off its answer, and let us fetch the rest.)
-            if not answered and not older_servers.resume(self, message, inbox, place):
+            # (With no message, it is a GET, see older_servers.py. An older server may also break
+            # off its answer, and let us fetch the rest.)
+            verb = "POST" if message else "GET"
+            if not self.exchange(verb, message, inbox, place) and \
+                    not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
         except Exception as error:  # the one who waits for the answer will raise it, in words
             inbox.put(failures.in_words(error, self.connection.server))

@@ -20,7 +20,7 @@ Try it. Each event says where we are, and may say how long to wait before we ask
 
 >>> place = {}
 >>> remember({"id": "5", "retry": "3000", "data": "{}"}, place)
->>> headers_for("GET", place), pause(place, least=0.05)
+>>> headers_for("GET", place), pause(place)
 ({'Accept': 'text/event-stream', 'Last-Event-ID': '5'}, 3.0)
 """
 
@@ -33,12 +33,12 @@ import requests
 
 from chapters import http_session
 from chapters.failures import in_words
-from chapters.inboxes import PARSE_ERROR, Inbox, is_request
-from chapters.jobs import in_background
+from chapters.inboxes import Inbox, is_request
 from chapters.outside import Failure, Problem
 from chapters.versions import OLD_TRANSPORT
 
 MAX_FRUITLESS = 3  # so often we come back without hearing anything new
+LEAST_PAUSE = 0.3  # seconds
 
 
 def remember(event: dict[str, str], place: dict[str, str]) -> None:
@@ -59,41 +59,27 @@ def headers_for(verb: str, place: dict[str, str]) -> dict[str, str]:
     return {"Accept": "text/event-stream", **last}
 
 
-def pause(place: dict[str, str], least: float) -> float:
+def pause(place: dict[str, str]) -> float:
     """Seconds to wait before we come back."""
-    return max(least, int(place.get("retry", 1000)) / 1000)
-
-
-def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
-    """If an older server has broken off its answer to `message`, and says where we are in it, fetch
-    the rest into the inbox. Returns whether there is an answer now. Raises Failure."""
-    if http.connection.is_new or not place.get("id") or not is_request(message):
-        return False
-    return come_back(http, message, inbox, place, least=0.05)
+    return max(LEAST_PAUSE, int(place.get("retry", 1000)) / 1000)
 
 
 class WithSession:
     """What chat.py's Http has only for older servers."""
 
-    session: Any     # the HTTP session: connections and cookies
+    send: Any        # these two are chat.py's: how to send a message, and the HTTP session
+    session: Any
     session_id = ""  # the server may give one out
     closed = False   # by another thread, perhaps while we shake hands
     listener: Inbox | None = None  # for what it says unasked; `opened` when we can hear it
 
     def listen(self) -> None:
         """Hear what the server says unasked, in the background. Many have no such stream."""
-        if self.closed:
-            return
         if self.listener:
             self.listener.close()  # of an earlier session
-        self.listener = inbox = Inbox()
-
-        def work() -> None:
-            with contextlib.suppress(Failure):
-                come_back(self, {}, inbox, {}, least=1, is_first=True)
-            inbox.opened.set()
-
-        in_background(work)
+        if not self.closed:
+            self.listener = Inbox()
+            self.send({}, self.listener)  # a GET; what comes is no answer, so it is heard there
 
     def wait_for_stream(self, message: dict) -> None:
         """Before a call, wait until we hear what the server may ask us there."""
@@ -117,28 +103,21 @@ class WithSession:
         """Nothing to do: we have started nothing."""
 
 
-def come_back(http: Any, message: dict, inbox: Inbox, place: dict[str, str], least: float,
-              is_first: bool = False) -> bool:
-    """GET again and again, as long as that brings something new. Returns whether `message` has
-    been answered; raises the Failure that won't change."""
-    fruitless = 0
-    while fruitless < MAX_FRUITLESS:
-        if not is_first:
-            inbox.closed.wait(pause(place, least))
-        if inbox.closed.is_set():
-            return False
-        before, began, is_first = place.get("id"), time.monotonic(), False
+def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+    """A stream has ended. If it was the one for what a server says unasked, or if an older server
+    has broken off its answer to `message`, and says where we are in it: GET the rest, as long as
+    that brings something new. Returns whether there is an answer now. Raises Failure."""
+    is_broken_off = is_request(message) and place.get("id") and not http.connection.is_new
+    fruitless = 0 if is_broken_off or inbox is http.listener else MAX_FRUITLESS
+    while fruitless < MAX_FRUITLESS and not inbox.closed.wait(pause(place)):
+        before, began = place.get("id"), time.monotonic()
         try:
             if http.exchange("GET", message, inbox, place):
                 return True
         except Exception as error:
+            # (A "login" must not get out: our call is at work there, and must not be made again.)
             failure = in_words(error, http.connection.server)
-            if not isinstance(failure, Failure):
-                raise
-            if failure.kind == "login":  # our call is at work there, and must not be made again
-                failure = Failure("broken", "it wants a new login in the middle of an answer.")
-            if failure.code == PARSE_ERROR or failure.kind not in (
-                    ["broken", "status", "session"] if message else ["broken"]):
+            if getattr(failure, "kind", "") not in ("broken", "status", "session", "login"):
                 raise failure from None
         went_on = place.get("id") != before or time.monotonic() > began + 10
         fruitless = 0 if went_on else fruitless + 1

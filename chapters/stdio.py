@@ -20,7 +20,7 @@ Try it. This program answers whatever it is asked:
 >>> server = types.SimpleNamespace(name="toy", command="python", cwd=".", env={}, url="",
 ...     headers={},
 ...     args=["-c", "for line in open(0): print('{\"id\": 1, \"result\": {}}', flush=True)"])
->>> connection = types.SimpleNamespace(server=server, inboxes={1: Inbox()})
+>>> connection = types.SimpleNamespace(server=server, inboxes={1: Inbox()}, ready=True)
 >>> program = Program(connection)
 >>> program.open(), program.open()
 (True, False)
@@ -69,6 +69,7 @@ class Program:
         self.connection, self.server = connection, connection.server
         self.process: Any = None
         self.alive = self.closed = False
+        self.asked: dict = {}  # our last request
         self.outbox: queue.Queue = queue.Queue()  # messages for it; None: the end of its input
         self.last_words: deque[bytes] = deque(maxlen=3)
         self.starting = threading.Lock()
@@ -90,10 +91,12 @@ class Program:
 
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What belongs to a request comes into the inbox."""
-        self.outbox.put(message)
-        if not is_request(message):
+        if is_request(message):
+            self.asked = message
+        else:
             inbox.put(END)
-        elif not self.alive:
+        self.outbox.put(message)
+        if not self.alive:
             inbox.put(self.end())
 
     def listen(self) -> None:
@@ -113,7 +116,10 @@ class Program:
                 end_process(process, 0)
                 break
             # Many programs print a greeting as well. What is no message is skipped.
-            for message in messages_in(line, self.server.name):
+            # An error without a number may come from a server that doesn't understand our first
+            # request. (Later on, it may be about a notification.)
+            first = None if self.connection.ready else self.asked
+            for message in messages_in(line, self.server.name, first):
                 if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
                     self.take(message)
         complaints.join(1)  # for its last words
@@ -128,12 +134,9 @@ class Program:
         if "method" in message:
             hear(self.connection, message)
             return
-        number, waiting = message.get("id"), list(self.connection.inboxes)
-        if number is None and "error" in message and not self.connection.ready:
-            # From a server that doesn't understand our first request. (Later on, it may be about a
-            # notification.)
-            number = waiting[-1] if waiting else None
-        if number in waiting and (inbox := self.connection.inboxes.get(number)):
+        number = message.get("id")
+        inbox = self.connection.inboxes.get(number) if isinstance(number, int) else None
+        if inbox:
             inbox.put(message)
 
     def hear_complaints(self, process: Any, last_words: deque[bytes]) -> None:
@@ -157,7 +160,7 @@ class Program:
     def kill(self) -> None:
         """End the program at once."""
         self.closed = True
-        if self.process and self.process.poll() is None:
+        if self.process:
             end_process(self.process, 0)
 
 
