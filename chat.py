@@ -386,7 +386,7 @@ def shake_hands(connection: Connection, job: Job) -> None:
     connection.offers.learn(result)
     with contextlib.suppress(Failure):  # some don't take it, and work all the same
         connection.notify("notifications/initialized")
-    if connection.capabilities or connection.offers.tells_of_changes():
+    if connection.capabilities or any(map(connection.offers.tells_of_changes, lists.METHODS)):
         connection.transport.listen()
 
 

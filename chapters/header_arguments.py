@@ -30,6 +30,7 @@ Try it:
 import base64
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from chapters.events import Note
@@ -79,45 +80,37 @@ def look_for(found: dict[str, dict], known: dict[str, Mirrored | None], server: 
     has that wrong must not be used: it is taken out of `found`, and None is remembered."""
     wrong = []
     for name in list(found):
-        try:
-            known[name] = mirrored_in(found[name].get("inputSchema"))
-        except ValueError as error:
+        before, known[name] = known.get(name, {}), mirrored_in(found[name].get("inputSchema"))
+        if known[name] is None:
             del found[name]
-            if known.get(name, {}) is not None:  # it's enough to say so once
-                known[name] = None
-                wrong.append(f"{one_line(name)} can't be used: its x-mcp-header {error}.")
-    for text in wrong[:50]:
-        job.report(Note(f"{server}: {text}"))
+            wrong += [name] if before is not None else []  # it's enough to say so once
+    for name in wrong[:50]:
+        job.report(Note(f"{server}: {one_line(name)} can't be used: its x-mcp-header is not on a "
+                        "single text, integer or boolean, or no name of a header, or there twice."))
 
 
-def mirrored_in(schema: object) -> Mirrored:
-    """The marked arguments in a schema. Raises ValueError for what the rules forbid, like "is not
-    the name of a header"."""
-    found: Mirrored = {}
-
-    def walk(part: object, path: tuple[str, ...] | None) -> None:
-        """`path` is () at the root, and None where no argument can be addressed."""
-        header = as_dict(part).get("x-mcp-header", "")
-        if "x-mcp-header" in as_dict(part):
-            for is_right, words in [
-                    (isinstance(header, str) and re.fullmatch(NAME, header),
-                     "is not the name of a header"),
-                    (path, "stands where there is no single argument"),
-                    (as_dict(part).get("type") in ("string", "integer", "boolean"),
-                     "is on something else than a string, an integer or a boolean"),
-                    (str(header).lower() not in taken, "is there twice")]:
-                if not is_right:
-                    raise ValueError(words)
-            taken.add(header.lower())
-            found[header] = path or ()
-        for key, inner in as_dict(part).items():
-            if key == "properties":
-                for name, one in as_dict(inner).items():
-                    walk(one, None if path is None else (*path, name))
-            elif key not in ("default", "const", "enum", "examples"):  # those are no schemas
-                for one in as_list(inner) or [inner]:
-                    walk(one, None)
-
-    taken: set[str] = set()  # in small letters
-    walk(schema, ())
+def mirrored_in(schema: object) -> Mirrored | None:
+    """The marked arguments in a schema; None: they are marked in a way that the rules forbid."""
+    found, taken = {}, set()  # (in small letters)
+    for header, path, kind in marks_in(schema, ()):
+        if not (path and kind in ("string", "integer", "boolean") and isinstance(header, str) and
+                re.fullmatch(NAME, header) and header.lower() not in taken):
+            return None
+        taken.add(header.lower())
+        found[header] = path
     return found
+
+
+def marks_in(schema: object, path: tuple[str, ...] | None) -> Iterator[tuple]:
+    """Each mark in a schema: the header's name, where the argument is, and its type. `path` is ()
+    at the root, and None where no argument can be addressed."""
+    part = as_dict(schema)
+    if "x-mcp-header" in part:
+        yield part["x-mcp-header"], path, part.get("type")
+    for key, inner in part.items():
+        if key == "properties":
+            for name, one in as_dict(inner).items():
+                yield from marks_in(one, None if path is None else (*path, name))
+        elif key not in ("default", "const", "enum", "examples"):  # those are no schemas
+            for one in as_list(inner) or [inner]:
+                yield from marks_in(one, None)

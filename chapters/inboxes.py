@@ -95,15 +95,13 @@ class Inbox:
                 raise item
             if item is END:
                 return
-            if not is_paused():
-                passed = time.monotonic() - began
-                silent, total = silent + passed, total + passed
-            if total > 10 * seconds or silent > seconds and not item:
-                limit = 10 * seconds if total > 10 * seconds else seconds
-                raise Failure("timeout", f"no answer for {limit:g} seconds. If it needs longer, "
-                                         'give it a larger "timeout".')
+            passed = 0 if is_paused() else time.monotonic() - began
+            silent, total = 0 if item else silent + passed, total + passed
+            for limit, waited in (seconds, silent), (10 * seconds, total):
+                if waited > limit:
+                    raise Failure("timeout", f"no answer for {limit:g} seconds. If it needs "
+                                             'longer, give it a larger "timeout".')
             if item:
-                silent = 0
                 yield item
 
     def close(self) -> None:
@@ -208,12 +206,12 @@ def unreadable_answer(text: bytes | str, reason: str) -> list[dict]:
     [{'id': 5, 'error': {'code': -32700, 'message': "its answer can't be read: NaN."}}]
     """
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
-    start, end = raw[:1000].lstrip(), raw[-1000:]
-    if start[:1] != b"{" or b'"jsonrpc"' not in start + end or b'"method"' in start + end:
+    ends = raw[:1000].lstrip() + raw[-1000:]
+    if ends[:1] != b"{" or b'"jsonrpc"' not in ends or b'"method"' in ends:
         return []
-    number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b', start) or \
-        re.search(rb'"id":\s*(\d{1,15})\s*}\s*$', end)
-    return [{"id": int(number[1]) if number else None, "error": {
+    number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b|'
+                       rb'"id":\s*(\d{1,15})\s*}\s*$', ends)
+    return [{"id": int(number[1] or number[2]) if number else None, "error": {
         "code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}}]
 
 

@@ -54,16 +54,13 @@ class Job:
         self.thread = threading.current_thread()
         self.last_progress = 0.0
 
-    def start(self, work: Callable[["Job"], Any]) -> None:
-        """Run work(job) in a thread of its own. At its end, the job reports None."""
-        def run() -> None:
-            try:
-                self.result = work(self)
-            except BaseException as error:  # together() raises it again
-                self.error = error
-            self.report(None)
-
-        self.thread = in_background(run)
+    def run(self, work: Callable[["Job"], Any]) -> None:
+        """Do work(job). At its end, the job reports None."""
+        try:
+            self.result = work(self)
+        except BaseException as error:  # together() raises it again
+            self.error = error
+        self.report(None)
 
     def ask_person(self, question: Question) -> str | None:
         """Have somebody answer, and wait for that. None: they would rather not, or nobody is
@@ -103,7 +100,7 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     running, last = len(jobs), time.monotonic()
     try:
         for job, work in zip(jobs, works, strict=True):
-            job.start(work)
+            job.thread = in_background(job.run, work)
         while running:
             try:
                 event = news.get(timeout=0.5)

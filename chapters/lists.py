@@ -43,15 +43,15 @@ from typing import Any
 
 from chapters import header_arguments
 from chapters.events import Note
-from chapters.inboxes import INVALID_PARAMS, METHOD_NOT_FOUND
+from chapters.inboxes import METHOD_NOT_FOUND
 from chapters.jobs import Job, in_background
 from chapters.outside import MAX_BYTES, Failure, as_dict, as_list, is_number
-from chapters.versions import INVALID_REQUEST
 
 METHODS = {"tools": "tools/list", "resources": "resources/list",
            "resourceTemplates": "resources/templates/list", "prompts": "prompts/list"}
 MAX_PAGES = 1000   # of one list
 A_DAY = 86_400     # seconds: no list is true for longer
+INTERNAL_ERROR = -32603
 A_MOMENT = 0.2     # seconds: several changes often come together
 
 
@@ -76,26 +76,18 @@ class Offers:
 
     def has(self, key: str) -> bool:
         """Whether the server says that it has this list."""
-        return METHODS[key].partition("/")[0] in (self.capabilities or {})
+        return feature(key) in (self.capabilities or {})
 
-    def tells_of_changes(self, what: str = "") -> bool:
-        """Whether the server has promised to tell us when something (or just its "tools", for
-        example) has changed. A new server does so only for those who have subscribed."""
-        found = [offer for key, offer in (self.capabilities or {}).items() if what in ("", key)]
-        return not self.connection.is_new and any(
-            as_dict(offer).get("listChanged") for offer in found)
+    def tells_of_changes(self, key: str) -> bool:
+        """Whether the server has promised to tell us when this list has changed. A new server does
+        so only for those who have subscribed."""
+        offer = (self.capabilities or {}).get(feature(key))
+        return not self.connection.is_new and bool(as_dict(offer).get("listChanged"))
 
     def is_old(self, key: str) -> bool:
         return self.until.get(key, 0) <= time.monotonic()
 
-    def may_have_changed(self, key: str) -> bool:
-        """Whether a list may have changed without our knowledge: the server neither says how long
-        it is true, nor has it promised to tell us of changes."""
-        what = METHODS[key].partition("/")[0]
-        return self.is_old(key) or self.until.get(key) == math.inf and \
-            not self.tells_of_changes(what) and (key == "tools" or self.has(key))
-
-    def fetch(self, key: str, job: Job | None = None, is_second_try: bool = False) -> list[dict]:
+    def fetch(self, key: str, job: Job | None = None) -> list[dict]:
         """Ask for one whole list, remember and return it. Raises Failure; then what we knew stays,
         and is old."""
         job = job or Job()
@@ -108,9 +100,7 @@ class Offers:
                 if self.connection.is_new and is_number(lasts) and lasts > 0:
                     lasts = asked_at + min(lasts / 1000, A_DAY)
                     self.until[key] = min(self.until.get(key, math.inf), lasts)
-        except Failure as failure:
-            if items and failure.code == INVALID_PARAMS and not is_second_try:
-                return self.fetch(key, job, is_second_try=True)  # its cursor was too old
+        except Failure:
             self.until.pop(key, None)
             raise
         self.known[key] = self.usable_tools(items, job) if key == "tools" else items
@@ -132,7 +122,7 @@ class Offers:
     def changed(self, what: str) -> None:
         """The server says that its "tools", "resources" or "prompts" have changed."""
         for key in METHODS:
-            if METHODS[key].partition("/")[0] == what and self.until.get(key) != 0:
+            if feature(key) == what and self.until.get(key) != 0:
                 self.until[key] = 0
                 in_background(self.refresh, [key], A_MOMENT)
 
@@ -146,9 +136,11 @@ class Offers:
             self.thread = in_background(self.refresh, keys, A_MOMENT / 2)
 
     def look_again(self, keys: Iterable[str]) -> None:
-        """Somebody wants to see these lists as they are now: ask for what may have changed."""
+        """Somebody wants to see these lists as they are now: ask for what may have changed without
+        our knowledge, because the server neither says how long it is true, nor tells of changes."""
         for key in keys:
-            if self.may_have_changed(key):
+            if self.until.get(key) == math.inf and not self.tells_of_changes(key) and \
+                    (key == "tools" or self.has(key)):
                 self.until[key] = 0
         self.refresh_in_background(keys)
 
@@ -176,6 +168,11 @@ class Offers:
                     self.fetch(key, self.job)
 
 
+def feature(key: str) -> str:
+    """What a list belongs to: "resources" for "resourceTemplates"."""
+    return METHODS[key].partition("/")[0]
+
+
 def news(connections: list[Any]) -> Iterator[Note]:
     """What came of asking these connections' servers in the background."""
     for connection in connections:
@@ -192,7 +189,10 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
-            if cursors or not says_it_has_none(connection, key, failure):
+            # Some servers have no tools, but other things. They don't all say so in the same way.
+            has_none = failure.code == METHOD_NOT_FOUND or failure.code not in (0, INTERNAL_ERROR) \
+                and connection.offers.capabilities and not connection.offers.has(key)
+            if cursors or not connection.ready or not has_none:
                 raise
             return
         yield page, asked_at
@@ -203,11 +203,3 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]
         cursors.append(cursor)
     job.report(Note(f"{connection.server.name} has {key} without end. After {len(cursors)} pages, "
                     "the rest is left out."))
-
-
-def says_it_has_none(connection: Any, key: str, failure: Failure) -> bool:
-    """Some servers have no tools, but other things. They don't all say so in the same way."""
-    offers = connection.offers
-    codes = [INVALID_PARAMS, INVALID_REQUEST, -32000] if offers.capabilities and \
-        not offers.has(key) else []
-    return connection.ready and failure.code in [METHOD_NOT_FOUND, *codes]

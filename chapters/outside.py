@@ -168,11 +168,12 @@ def read_json(path: Path) -> Any:
 
 def no_key_twice(pairs: list[tuple[str, object]]) -> dict:
     """JSON takes {"a": 1, "a": 2}, and quietly forgets the first. We would rather say so."""
-    keys = [key for key, _ in pairs]
-    for key in set(keys):
-        if keys.count(key) > 1:
+    found = dict[str, object]()
+    for key, value in pairs:
+        if key in found:
             raise Problem(f'it has "{key}" twice in one object. Rename or remove one.')
-    return dict(pairs)
+        found[key] = value
+    return found
 
 
 # ── What is shown ────────────────────────────────────────────────────────────────────────

@@ -63,8 +63,7 @@ def trace(arrow: str, name: str, message: object = None, http: str = "",
 def shown(arrow: str, name: str, message: object, http: str,
           headers: Iterable[tuple[str, str]]) -> str:
     """A message as it may be shown: no secrets, no control codes, at most 200 lines."""
-    lines = [http] if http else []
-    lines = [without_secrets(line) for line in lines]
+    lines = [without_secrets(http)] if http else []
     for key, value in headers:  # (of what is in base64, one can't see whether it is harmless)
         harmless = key.lower() in HARMLESS and not value.startswith("=?")
         lines.append(f"{key}: {without_secrets(value) if harmless else '***'}")
