@@ -148,7 +148,6 @@ class Connection:
         server's question; None: nobody is there."""
         self.server = server
         self.version = ""     # of MCP, as soon as Part 4 knows it
-        self.patience = 10.0  # seconds to wait for the first answer of all
         self.ready = False    # whether the handshake is done, where one is needed
         self.handshakes = 0   # how many there were so far
         self.greeting = threading.Lock()  # one thread shakes hands, the others wait
@@ -254,22 +253,20 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         self.wait_for_stream(message)  # because an older server may ask us something there
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
-            # (With no message, it is a GET, see older_servers.py. An older server may also break
-            # off its answer, and let us fetch the rest.)
-            verb = "POST" if message else "GET"
-            if not self.exchange(verb, message, inbox, place) and \
-                    not older_servers.resume(self, message, inbox, place):
+            answered = self.exchange(message, inbox, place)
+            # (An older server may break off its answer, and let us fetch the rest.)
+            if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
         except Exception as error:  # the one who waits for the answer will raise it, in words
             inbox.put(failures.in_words(error, self.connection.server))
 
-    def exchange(self, verb: str, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+    def exchange(self, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
         """One HTTP request, and the messages in its response. Returns whether the answer to
         `message` was among them. Raises what goes wrong."""
-        headers = self.headers_for(message) | older_servers.headers_for(verb, place)
-        with http_session.send(
-                self.session, verb, self.url, inbox, headers=headers, auth=self.auth,
-                data=json.dumps(message) if verb == "POST" else None) as response:
+        verb, more = older_servers.verb_and_headers(message, place)  # "POST", in nearly all cases
+        headers = self.headers_for(message) | more
+        with http_session.send(self.session, verb, self.url, inbox, headers, auth=self.auth,
+                               data=json.dumps(message) if verb == "POST" else None) as response:
             if verb == "POST":
                 self.url = response.url  # it may have moved, on the same host
             for incoming in self.messages_in(response, message, place):
@@ -351,7 +348,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
     result, failure = {}, None
     try:
-        seconds = min(connection.patience, connection.server.timeout)
+        seconds = min(versions.PATIENCE, connection.server.timeout)
         result = connection.request(probe, params if probe == method else {}, job, seconds)
     except Failure as problem:
         failure = problem
@@ -360,8 +357,8 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
             shake_hands(connection, job)
             return {}
         except Failure as refused:
-            connection.version, connection.patience = "", connection.server.timeout
-            versions.raise_unless_new(connection, failure, refused)  # it has told us so
+            connection.version = ""
+            versions.raise_unless_new(connection, failure, refused)
     connection.version = versions.NEWEST
     if probe == "server/discover" and result:
         connection.offers.learn(result)

@@ -21,7 +21,6 @@ server has certainly not done it; and everything is repeated only once.
     you have to open a page first (-32042)   yes      yes      ask you to
     it hung up, or what comes makes no sense yes      no       wait a second
     5xx, it has a problem of its own         yes      no       wait as long as it says
-    its first answer needs long (slow)       yes      yes      nothing: this time we wait longer
 
     * unless its error carries our request's id: then it has looked at it
 
@@ -74,11 +73,11 @@ STATUS_IN_WORDS = {
     3: "it has moved to {there} ({status}).\nPut its new address in \"url\".",
     4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
     5: "it has a problem of its own ({status}).\nTry again later.",
-    401: "it doesn't accept our token ({status}).\nGet a new one, and put it in the \"url\" or "
-         "the \"headers\" of \"{name}\" in mcp_servers.json.",
+    401: "it doesn't accept our token ({status}).\nGet a new one for the \"url\" or the "
+         "\"headers\" of \"{name}\" in mcp_servers.json. If it is for people who sign in, set "
+         "\"auth_type\": \"oauth\".",
     403: "our token isn't enough for that ({status}).\nAsk whoever runs the server.",
     404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
-    405: "this address doesn't take our messages ({status}).\nCheck its \"url\".",
     407: "your proxy wants a login ({status}).\nPut it into HTTP_PROXY and HTTPS_PROXY: "
          "http://NAME:PASSWORD@HOST:PORT.",
     429: "it has too much to do ({status}).\nTry again in a minute.",
@@ -110,7 +109,6 @@ ON_THE_WAY = {
     "Decod": "what {it} answers can't be read{reason}.",
     "": "{it} broke off before the answer was complete{reason}.{again}",
 }
-OFFERS_LOGIN = re.compile("resource_metadata|authorization_uri|oauth", re.I)
 
 
 # ── What it means ────────────────────────────────────────────────────────────────────────
@@ -152,10 +150,9 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
     for incoming in found:
         # It is our answer, whatever its id: some servers put null.
         is_mcp = "jsonrpc" in incoming or "code" in as_dict(incoming.get("error"))
-        if "error" in incoming and is_mcp and status < 500 and status not in (401, 403, 429):
-            raise refusal(incoming["error"], server, status)
-        if "error" in incoming and status < 300:
-            raise refusal({"message": words_in(incoming)}, server, status)
+        if "error" in incoming and (
+                status < 300 or is_mcp and status < 500 and status not in (401, 403, 429)):
+            raise refusal(incoming["error"] if is_mcp else incoming, server, status)
     if status >= 300:
         raise by_status(response, body, server)
     if not found and is_request(message):
@@ -174,8 +171,6 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
     if not token and not has_token(server):
         words = TO_A_STRANGER.get(status, words)
-    elif status == 401 and OFFERS_LOGIN.search(response.headers.get("WWW-Authenticate", "")):
-        words += ' Or sign in instead: "auth_type": "oauth".'
     words = words.format(status=clean(f"{status} {response.reason}")[:60], name=server.name,
                          there=without_ours(there or "another address", server))
     if said:
@@ -202,7 +197,7 @@ def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) ->
 
 def does_no_harm(failure: Failure, method: str) -> bool:
     """Whether a request that failed like this may be sent again, just as it is."""
-    return failure.kind == "slow" or failure.status == 429 or method != "tools/call" and (
+    return failure.status == 429 or method != "tools/call" and (
         failure.kind == "broken" or failure.status >= 500)
 
 

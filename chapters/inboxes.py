@@ -54,6 +54,7 @@ from typing import Any
 from chapters import trace
 from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, loads, without_ours
+from chapters.replies import words_in
 
 END = None
 MAX_WAITING = 10  # news that nobody has taken out yet; of more than that we keep none
@@ -227,7 +228,7 @@ def is_answer(incoming: dict, message: dict) -> bool:
 
 def refusal(error: object, server: Any, status: int = 0) -> Failure:
     """The Failure for {"code": -32602, "message": "Unknown tool: readings", "data": {...}}."""
-    code, text = as_dict(error).get("code"), as_dict(error).get("message")
-    text = str(text or "it refused, and didn't say why.")[:2000]
-    return Failure("broken" if code == PARSE_ERROR else "refused", without_ours(text, server),
-                   status, code if isinstance(code, int) else 0, as_dict(error).get("data"))
+    code, data = as_dict(error).get("code"), as_dict(error).get("data")
+    text = without_ours(words_in(error)[:2000] or "it refused, and didn't say why.", server)
+    return Failure("broken" if code == PARSE_ERROR else "refused", text, status,
+                   code if isinstance(code, int) else 0, data)

@@ -20,8 +20,8 @@ Try it. Each event says where we are, and may say how long to wait before we ask
 
 >>> place = {}
 >>> remember({"id": "5", "retry": "3000", "data": "{}"}, place)
->>> headers_for("GET", place), pause(place)
-({'Accept': 'text/event-stream', 'Last-Event-ID': '5'}, 3.0)
+>>> verb_and_headers({}, place), pause(place)
+(('GET', {'Accept': 'text/event-stream', 'Last-Event-ID': '5'}), 3.0)
 """
 
 import contextlib
@@ -51,12 +51,12 @@ def remember(event: dict[str, str], place: dict[str, str]) -> None:
             place[key] = event[key]
 
 
-def headers_for(verb: str, place: dict[str, str]) -> dict[str, str]:
-    """What a GET says differently than a POST."""
-    if verb != "GET":
-        return {}
+def verb_and_headers(message: dict, place: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """A message travels with POST. With GET we listen, or come back to our `place` in a stream."""
+    if message and "id" not in place:
+        return "POST", {}
     last = {"Last-Event-ID": place["id"]} if place.get("id") else {}
-    return {"Accept": "text/event-stream", **last}
+    return "GET", {"Accept": "text/event-stream", **last}
 
 
 def pause(place: dict[str, str]) -> float:
@@ -112,7 +112,7 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
     while fruitless < MAX_FRUITLESS and not inbox.closed.wait(pause(place)):
         before, began = place.get("id"), time.monotonic()
         try:
-            if http.exchange("GET", message, inbox, place):
+            if http.exchange(message, inbox, place):
                 return True
         except Exception as error:
             # (A "login" must not get out: our call is at work there, and must not be made again.)

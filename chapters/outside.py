@@ -60,7 +60,6 @@ class Failure(Problem):
     kind   "refused"      it answered with a JSON-RPC error (`code`, `data`), or we won't go on
            "status"       an HTTP status took the place of an answer: `status`
            "login"        somebody has to sign in first: login() asks them to
-           "slow"         it may only need longer for its first answer
            "session"      an older server has forgotten our session, and did not do what we asked
            "broken"       no answer came, or none that makes sense
            "timeout"      no answer came in time

@@ -47,6 +47,7 @@ OLDER = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 ABOUT_US = {"name": "simple-mcp-chat", "version": "1.0.0"}  # our version stands only here
 HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED = -32020, -32021, -32022
 INVALID_REQUEST = -32600
+PATIENCE = 10  # seconds to wait for the first answer of all
 OLD_TRANSPORT = ('its "url" is one of the HTTP+SSE transport of 2024, which is not supported.\n'
                  "Ask for its address for Streamable HTTP. It often ends in /mcp.")
 
@@ -117,15 +118,13 @@ def agreed(result: dict) -> str:
 
 
 def raise_unless_new(connection: Any, first: Failure | None, refused: Failure) -> None:
-    """A server has `refused` the handshake. Unless it thereby says that it is a new one, raise what
+    """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise what
     tells most: that it is too old, that it refused, or its failure at our `first` request."""
-    if NEWEST in offered_in(refused):
-        return
-    knows_no_handshake = refused.status in (400, 404, 405) or refused.code in (
+    # It may also be a new server that just needs long for its first answer (a cold start).
+    was_slow = first and first.kind == "timeout" and refused.code in (
         METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST)
-    if first and first.kind == "timeout" and knows_no_handshake:
-        # It may be a new server that just needs long for its first answer (a cold start).
-        raise Failure("slow", str(first), retry_after=0)
+    if was_slow or NEWEST in offered_in(refused):
+        return
     if refused.kind != "status" or refused.status in (401, 403, 429, 502, 503, 504):
         raise refused  # these are not about the address
     try:
