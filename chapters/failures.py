@@ -73,37 +73,34 @@ STATUS_IN_WORDS = {
     3: "it has moved to {there} ({status}).\nPut its new address in \"url\".",
     4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
     5: "it has a problem of its own ({status}).\nTry again later.",
-    401: "it doesn't accept our token ({status}).\nGet a new one for the \"url\" or the "
-         "\"headers\" of \"{name}\" in mcp_servers.json. If it is for people who sign in, set "
-         "\"auth_type\": \"oauth\".",
+    401: "it doesn't accept our token ({status}).\nPut a new one in its \"url\" or its "
+         "\"headers\", or sign in: \"auth_type\": \"oauth\".",
     403: "our token isn't enough for that ({status}).\nAsk whoever runs the server.",
     404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
-    407: "your proxy wants a login ({status}).\nPut it into HTTP_PROXY and HTTPS_PROXY: "
-         "http://NAME:PASSWORD@HOST:PORT.",
+    407: "your proxy wants a login ({status}).\nIts address is http://NAME:PASSWORD@HOST:PORT.",
     429: "it has too much to do ({status}).\nTry again in a minute.",
 }
 TO_A_STRANGER = {
-    401: "it wants to know who you are ({status}).\nSign in: set \"auth_type\": \"oauth\" for "
-         "\"{name}\" in mcp_servers.json. Or put a token into its \"headers\".",
-    403: "it doesn't let us in ({status}).\nAsk whoever runs the server. If it is for people who "
-         "sign in, set \"auth_type\": \"oauth\".",
+    401: "it wants to know who you are ({status}).\nSign in: \"auth_type\": \"oauth\". Or put a "
+         "token into its \"headers\".",
+    403: "it doesn't let us in ({status}).\nDo you have to sign in? (\"auth_type\": \"oauth\")",
 }
 FORGETFUL = ("it has forgotten our session.\nIf it does so each time, several machines answer at "
-             "this address, and don't share their sessions. Ask whoever runs the server.")
+             "this address, and don't share their sessions.")
 # By the names of a library's errors, and by the reason in the innermost of them.
 ON_THE_WAY = {
     "InvalidURL|LocationParseError|UnsupportedProtocol":
         "an address on the way to {host} can't be right.\nCheck {setting}.",
     "InvalidHeader|Unicode|Illegal header":  # (the reason would show the header)
         "{headers} can't be sent: they have a line end or a character in them that isn't plain.",
-    "ProxyError|InvalidProxyURL|ProxySchemeUnknown|scheme for proxy|SOCKS":
+    "Proxy|scheme for proxy|SOCKS":
         "your proxy doesn't let us through to {host}{reason}.\nMost proxies are http://..., also "
         "for https. For SOCKS, start with: uv run --with pysocks --with socksio python chat.py",
     "certificate bundle|FileNotFound|IsADirectory|OpenAIError (Permission|SSL)":
         "the file with certificates can't be used{reason}.\nLook at {files}.",
     "SSL":
-        "there is no safe https connection to {host}{reason}.\nDoes it speak https at all? Behind "
-        "a company's proxy, put the file with its certificate into {files}.",
+        "there is no safe https connection to {host}{reason}.\nDoes it speak https? A company's "
+        "certificate goes into {files}.",
     "NameResolutionError|gaierror": "there is no {host}, or this computer is offline.",
     "NewConnectionError|ConnectTimeout|ConnectError": "{nobody}{reason}",
     "Decod": "what {it} answers can't be read{reason}.",
