@@ -238,7 +238,6 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
     """The way to a server on the network."""
 
     probe = ""  # we needn't find out first whether the server is a new one: we just ask
-    notices_a_closed_connection = True  # that is how a new server hears that nobody waits
 
     def __init__(self, connection: Connection, auth: Callable):
         self.connection, self.auth, self.url = connection, auth, connection.server.url

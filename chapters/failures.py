@@ -168,7 +168,7 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
     if not token and not has_token(server):
         words = TO_A_STRANGER.get(status, words)
-    words = words.format(status=clean(f"{status} {response.reason}")[:60], name=server.name,
+    words = words.format(status=clean(f"{status} {response.reason}")[:60],
                          there=without_ours(there or "another address", server))
     if said:
         said = one_line(without_ours(said, server).replace(token or "\0", "***"))[:150]

@@ -127,7 +127,7 @@ def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
         # the closed connection.
         if failure.kind in ("cancelled", "timeout") and \
                 message["method"] not in ("initialize", "server/discover") and \
-                not (connection.is_new and connection.transport.notices_a_closed_connection):
+                not (connection.is_new and connection.server.url):
             with contextlib.suppress(Failure):
                 connection.notify("notifications/cancelled", {"requestId": message["id"]})
         raise
@@ -169,9 +169,8 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
             reply = {"result": {}}
         elif method == "elicitation/create" and connection.capabilities:
             # It doesn't say which of our requests its question belongs to. Any that waits will do.
-            found = [one for one in list(connection.inboxes.values()) if one.job.is_watched]
-            found.sort(key=lambda one: one is inbox)  # the one on whose stream it came
-            if found and found[-1].offer(incoming):
+            waiting_for_it = [inbox, *list(connection.inboxes.values())]
+            if any(one.offer(incoming) for one in waiting_for_it if one and one.job.is_watched):
                 return
             reply = {"result": {"action": "cancel"}}
         with contextlib.suppress(Failure):

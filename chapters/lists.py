@@ -91,15 +91,15 @@ class Offers:
         """Ask for one whole list, remember and return it. Raises Failure; then what we knew stays,
         and is old."""
         job = job or Job()
-        self.until[key] = math.inf  # unless something says otherwise while we ask
+        began, self.until[key] = time.monotonic(), math.inf  # until something says otherwise
         items: list[dict] = []
         try:
-            for page, asked_at in pages_of(self.connection, key, job):
+            for page in pages_of(self.connection, key, job):
                 items += map(as_dict, as_list(page.get(key)))
                 lasts = page.get("ttlMs")
                 if self.connection.is_new and is_number(lasts) and lasts > 0:
-                    lasts = asked_at + min(lasts / 1000, A_DAY)
-                    self.until[key] = min(self.until.get(key, math.inf), lasts)
+                    until = began + min(lasts / 1000, A_DAY)
+                    self.until[key] = min(self.until.get(key, math.inf), until)
         except Failure:
             self.until.pop(key, None)
             raise
@@ -180,12 +180,11 @@ def news(connections: list[Any]) -> Iterator[Note]:
             yield connection.offers.notes.pop(0)
 
 
-def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]]:
-    """Each page of a list, and the time.monotonic() at which it was asked for. Raises Failure."""
+def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
+    """Each page of a list. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
     size, end = 0, time.monotonic() + 2 * connection.server.timeout
     while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
-        asked_at = time.monotonic()
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
@@ -195,7 +194,7 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[tuple[dict, float]
             if cursors or not connection.ready or not has_none:
                 raise
             return
-        yield page, asked_at
+        yield page
         size += len(str(page))
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or cursor in cursors:

@@ -63,7 +63,6 @@ class Program:
     """The way to a server that is a program. `connection` is chat.py's Connection."""
 
     probe = "server/discover"  # some end at a request that they don't know; then only this is lost
-    notices_a_closed_connection = False  # it has to be told that nobody waits any more
 
     def __init__(self, connection: Any):
         self.connection, self.server = connection, connection.server
