@@ -186,7 +186,7 @@ class Connection:
                 else:  # an older server has a question for you, and waits for the answer
                     reply = elicitation.reply_to(self, incoming, job)
                     if self.handshakes == handshakes:  # else it has forgotten that it has asked
-                        inboxes.deliver_reply(self, {"id": incoming["id"], **reply})
+                        inboxes.reply_to(self, incoming, reply)
         raise Failure("broken", f"it hung up without answering {method}.")
 
     def notify(self, method: str, params: dict | None = None) -> None:

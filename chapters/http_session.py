@@ -61,18 +61,11 @@ class Watched:
 
     sock: Any = None
 
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        self.remember()
-
-    def putrequest(self, *words: Any, **more: Any) -> None:
-        self.remember()
-        super().putrequest(*words, **more)  # type: ignore[misc]
-
-    def remember(self) -> None:
+    def getresponse(self) -> Any:  # our request has been sent, and now we wait
         here.inbox.socket = self.sock
         if here.inbox.closed.is_set():
             raise ConnectionAbortedError("nobody wants the answer any more")
+        return super().getresponse()  # type: ignore[misc]
 
 
 class Adapter(HTTPAdapter):

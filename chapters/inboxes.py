@@ -144,10 +144,10 @@ def deliver(connection: Any, message: dict) -> None:
             pass
 
 
-def deliver_reply(connection: Any, reply: dict) -> None:
-    """Send the answer to a server's question, {"id": "s-1", "result": {...}}. Raises Failure."""
+def reply_to(connection: Any, incoming: dict, reply: dict) -> None:
+    """Answer a server's request `incoming` with {"result": {...}}. Raises Failure."""
     try:
-        deliver(connection, {"jsonrpc": "2.0", **reply})
+        deliver(connection, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
     except Failure as failure:  # our request is at work there, and must not be sent again
         raise Failure("refused", f"our answer didn't reach it: {failure}") from None
 
@@ -169,12 +169,12 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
             reply = {"result": {}}
         elif method == "elicitation/create" and connection.capabilities:
             # It doesn't say which of our requests its question belongs to. Any that waits will do.
-            waiting_for_it = [inbox, *list(connection.inboxes.values())]
-            if any(one.offer(incoming) for one in waiting_for_it if one and one.job.is_watched):
+            found = [inbox, *list(connection.inboxes.values())]
+            if any(one.offer(incoming) for one in found if one and one.job.is_watched):
                 return
             reply = {"result": {"action": "cancel"}}
         with contextlib.suppress(Failure):
-            deliver(connection, {"jsonrpc": "2.0", "id": incoming["id"], **reply})
+            reply_to(connection, incoming, reply)
 
 
 # ── JSON into messages ───────────────────────────────────────────────────────────────────
