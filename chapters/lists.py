@@ -75,8 +75,8 @@ class Offers:
         self.capabilities = as_dict(about.get("capabilities"))
 
     def has(self, key: str) -> bool:
-        """Whether the server says that it has this list."""
-        return feature(key) in (self.capabilities or {})
+        """Whether the server says that it has this list, or hasn't told us what it has."""
+        return self.capabilities is None or feature(key) in self.capabilities
 
     def tells_of_changes(self, key: str) -> bool:
         """Whether the server has promised to tell us when this list has changed. A new server does
@@ -152,14 +152,10 @@ class Offers:
     def refresh(self, keys: Iterable[str], seconds: float = 0) -> None:
         """Ask for these lists if they are (still) old, after some seconds."""
         self.job.cancelled.wait(seconds)
-        with self.one_at_a_time, contextlib.suppress(Failure):
+        with self.one_at_a_time:
             if self.capabilities is None:  # (an older server has told us in the handshake)
-                try:
+                with contextlib.suppress(Failure):
                     self.learn(self.connection.ask("server/discover", {}, self.job))
-                except Failure as failure:
-                    if failure.kind != "refused":
-                        raise
-                    self.learn({})
             for key in filter(self.is_old, keys):
                 if key != "tools" and not self.has(key):
                     self.until[key] = math.inf
@@ -190,7 +186,7 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
         except Failure as failure:
             # Some servers have no tools, but other things. They don't all say so in the same way.
             has_none = failure.code == METHOD_NOT_FOUND or failure.code not in (0, INTERNAL_ERROR) \
-                and connection.offers.capabilities and not connection.offers.has(key)
+                and not connection.offers.has(key)
             if cursors or not connection.ready or not has_none:
                 raise
             return

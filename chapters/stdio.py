@@ -171,20 +171,17 @@ def start(server: Any) -> Any:
     named = server.command
     if Path(named).name != named:
         named = str(Path(server.cwd, named))
-    program = sys.executable if named == "python" else shutil.which(named, path=env.get("PATH"))
-    if not program:
-        raise Failure("unreachable", f"there is no program called {server.command}.\n"
-                                     f'Is it installed? Check the "command" of "{server.name}".')
+    found = sys.executable if named == "python" else shutil.which(named, path=env.get("PATH"))
     try:
         return subprocess.Popen(
-            [program, *server.args], env=env, cwd=server.cwd, stdin=subprocess.PIPE,
+            [found or named, *server.args], env=env, cwd=server.cwd, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             # Ctrl-C should reach only us. We tell the servers ourselves.
             start_new_session=True, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0))
     except (OSError, ValueError) as error:
-        raise Failure("unreachable", f"{server.command} doesn't start: "
-                                     f"{getattr(error, 'strerror', error)}.\n"
-                                     f'Check its "command" and its "cwd".') from None
+        why = getattr(error, "strerror", error)
+        raise Failure("unreachable", f"{server.command} doesn't start: {why}.\nIs it installed? "
+                                     'Check its "command" and its "cwd".') from None
 
 
 def close_all(connections: Iterable[Any]) -> Generator[Event, None, None]:

@@ -352,13 +352,13 @@ def test_a_list_that_takes_long_keeps_nobody_waiting(meet):
 
 
 @pytest.mark.parametrize("method, old", [
-    ("server/discover", None), ("prompts/list", None), ("resources/list", None),
-    ("prompts/list", OLD), ("resources/templates/list", OLD)])
+    ("prompts/list", None), ("resources/list", None), ("prompts/list", OLD),
+    ("resources/templates/list", OLD)])
 def test_what_has_failed_is_asked_for_again_after_the_next_answer(meet, method, old):
     chat, model, server = meet({method: gone}, refusal(500), OK, old=old)
     settle(chat)
     known = chat.connections["s"].offers.known
-    assert len(known) == (1 if method == "server/discover" else 3)
+    assert len(known) == 3
     [before] = at_rest(chat, server)
     server.script[method] = everything()[method]
     with pytest.raises(Problem):  # the model's: this is no answer
@@ -368,11 +368,21 @@ def test_what_has_failed_is_asked_for_again_after_the_next_answer(meet, method, 
     go(chat.ask("Go"))
     settle(chat)
     assert len(known) == 4
-    assert server.methods[before:] == (
-        [method, *EACH[1:]] if method == "server/discover" else [method])
+    assert server.methods[before:] == [method]
     go(chat.ask("And now?"))
     settle(chat)
-    assert len(server.methods[before:]) == (4 if method == "server/discover" else 1)
+    assert len(server.methods[before:]) == 1
+
+
+@pytest.mark.parametrize("discover", [gone, lambda it: error(it, -32601)])
+def test_a_server_that_does_not_say_what_it_has_is_asked_for_each_list(meet, discover):
+    chat, _, server = meet({"server/discover": discover})
+    settle(chat)
+    assert len(chat.connections["s"].offers.known) == 4
+    [before] = at_rest(chat, server)
+    go(chat.ask("Go"))
+    settle(chat)
+    assert server.methods[before:] == []
 
 
 def test_or_when_somebody_wants_to_see_it(meet, capsys):
@@ -392,7 +402,7 @@ def test_one_failure_does_not_disturb_the_rest(meet, http_server, method):
     chat, _, _ = meet({method: lambda it: error(it, -32603)}, good=http_server(everything()))
     settle(chat)
     prompts = list(all_of(chat, "prompts"))
-    assert ("good", CARD) in prompts and (("s", CARD) in prompts) == (method == "resources/list")
+    assert ("good", CARD) in prompts and (("s", CARD) in prompts) == (method != "prompts/list")
     go(chat.ask("Go"))
     assert {"s__add", "good__add", "good__read_resource"} <= set(chat.tools)
 
