@@ -85,7 +85,7 @@ def checked(result: object, method: str) -> dict:
     """A result as it should be: an object. A new server says in it whether this is all
     ("complete"), or whether it has a question first. Raises Failure."""
     kinds = "complete", "input_required"
-    if not isinstance(result, dict) or result.get("resultType", kinds[0]) not in kinds:
+    if not isinstance(result, dict) or result.get("resultType", "complete") not in kinds:
         raise Failure("broken", f"its answer to {method} is of a kind that we don't know.")
     return result
 
