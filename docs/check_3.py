@@ -20,8 +20,8 @@ def test_numbers(tmp_path):
     assert "[Calling f(a=17, b=2.5)...]" in shown, f"the arguments are not shown yet: {shown}"
 
 
-def test_texts_have_quotes(tmp_path):
-    assert '[Calling f(town="Oslo")...]' in shown_for(tmp_path, {"town": "Oslo"})
+def test_strings_have_quotes_and_can_be_read(tmp_path):
+    assert '[Calling f(town="Zürich")...]' in shown_for(tmp_path, {"town": "Zürich"})
 
 
 def test_a_call_without_arguments(tmp_path):
@@ -30,7 +30,13 @@ def test_a_call_without_arguments(tmp_path):
 
 def test_no_argument_reaches_the_terminal_as_it_is(tmp_path):
     evil = 'a\nb\x1b[2J\u202e"'
-    shown = shown_for(tmp_path, {"te\x07xt": evil})
+    shown = shown_for(tmp_path, {"te\x07x\nt": evil, "list": [evil]})
     [line] = [line for line in shown.splitlines() if "Calling" in line]
     assert not set("\x07\x1b\u202e") & set(shown), "a model has moved your cursor"
     assert line.endswith("...]"), "the line was broken in two by an argument"
+
+
+def test_a_long_argument_does_not_fill_the_screen(tmp_path):
+    shown = shown_for(tmp_path, {"text": "x" * 5000, "more": "y"})
+    [line] = [line for line in shown.splitlines() if "Calling" in line]
+    assert len(line) <= 300 and line.endswith("...]"), f"the line has {len(line)} characters"

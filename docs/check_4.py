@@ -27,7 +27,14 @@ def test_or_the_one_that_is_named(tmp_path):
     assert model.was_sent[0]["model"] == "gemma3"
 
 
-def test_who_has_not_started_it_reads_how(tmp_path):
+def test_where_it_has_no_model_people_read_how_to_get_one(tmp_path):
+    with ScriptedModel(names=()) as model:
+        done = run(PROGRAM, "Hello", cwd=tmp_path, OLLAMA_BASE_URL=model.base_url)
+    assert done.returncode == 1
+    assert "ollama pull" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_where_it_is_not_started_people_read_how_to_start_it(tmp_path):
     done = run(PROGRAM, "Hello", cwd=tmp_path, OLLAMA_BASE_URL="http://127.0.0.1:9/v1")
     assert done.returncode == 1
     assert "ollama serve" in done.stderr and "Traceback" not in done.stderr, done.stderr

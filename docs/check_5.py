@@ -1,6 +1,7 @@
 """Exercise 5: chat-diary.py."""
 
 import json
+import time
 
 import pytest
 from folder import configure, model_for
@@ -17,8 +18,15 @@ def there_is_one():
 
 
 def test_each_event_of_each_turn_is_in_the_diary_and_on_the_screen(tmp_path):
-    tools = {"add": {"answer": lambda arguments: text("17 + 25 = 42")}}
-    with model_for(tmp_path) as model, LittleServer(tools) as toy:
+    written = []
+
+    def add(arguments):
+        file = tmp_path / "diary.jsonl"
+        written.append(file.read_text("utf-8") if file.exists() else "")
+        time.sleep(1.2)  # long enough for a Waiting
+        return text("17 + 25 = 42")
+
+    with model_for(tmp_path) as model, LittleServer({"add": {"answer": add}}) as toy:
         configure(tmp_path, toy=toy)
         model.script[:] = [wants("toy__add", {"a": 17, "b": 25}), says("It is ", "42."),
                            says("Bye.")]
@@ -27,6 +35,7 @@ def test_each_event_of_each_turn_is_in_the_diary_and_on_the_screen(tmp_path):
     assert "It is 42." in done.stdout and "[Calling add" in done.stdout
     lines = (tmp_path / "diary.jsonl").read_text("utf-8").splitlines()
     diary = [json.loads(line) for line in lines]
+    assert '"ToolCall"' in written[0], "while the tool runs, its call isn't in the file"
     assert [one["event"] for one in diary] == ["ToolCall", "ToolResult", "Text", "Text", "Text"]
     assert diary[0]["arguments"] == {"a": 17, "b": 25}
     assert [one.get("text") for one in diary[1:]] == ["17 + 25 = 42", "It is ", "42.", "Bye."]
@@ -40,3 +49,10 @@ def test_the_diary_goes_on_the_next_day(tmp_path):
         run(PROGRAM, cwd=tmp_path, stdin="Hello\nquit\n")
     lines = (tmp_path / "diary.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["Yesterday.", "Today."]
+
+
+def test_without_a_model_people_read_what_to_do(tmp_path):
+    configure(tmp_path)
+    done = run(PROGRAM, cwd=tmp_path, stdin="quit\n")
+    said = done.stdout + done.stderr
+    assert "OPENAI_API_KEY" in said and "Traceback" not in said, said

@@ -39,14 +39,16 @@ def ordered(*answers: str) -> tuple[str, list]:
     return model.was_sent[1]["messages"][-1]["content"], seen
 
 
-def test_it_asks_and_delivers():
-    result, seen = ordered("large", "y")
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_it_asks_and_delivers(size):
+    result, seen = ordered(size, "y")
     assert any("Which size?" in event.text for event in seen if type(event).__name__ == "Question")
-    assert result == "One large pizza."
+    assert result == f"One {size} pizza."
 
 
-def test_who_declines_gets_none():
-    result, _ = ordered("large", "d")
+@pytest.mark.parametrize("no", ["d", "c"])  # decline, cancel
+def test_without_a_yes_there_is_no_pizza(no):
+    result, _ = ordered("large", no)
     assert result == "No pizza."
 
 

@@ -1,6 +1,7 @@
 """Exercise 7: chat-web.py, a page around chat.ask."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -57,8 +58,9 @@ def texts(events: list[dict]) -> str:
 def test_the_page(site):
     answer = requests.get(site[0], timeout=PATIENCE)
     assert answer.status_code == 200 and "text/html" in answer.headers["Content-Type"]
-    assert "<form" in answer.text and "/ask" in answer.text
-    assert "innerHTML" not in answer.text, "what the model says would become HTML"
+    assert "<form" in answer.text.lower(), "the page has no form"
+    html = re.search("innerHTML|outerHTML|insertAdjacentHTML|document.write", answer.text)
+    assert not html, f"with {html and html[0]}, what the model says would become HTML"
 
 
 def test_a_conversation(site):
@@ -90,8 +92,34 @@ def test_what_fails_is_said_and_the_next_question_works(site):
     assert texts(ask(address, "Hello again")) == "Hi."
 
 
-def test_another_site_may_not_ask(site):
-    answer = requests.post(f"{site[0]}/ask", b"Hello", headers={"Origin": "https://evil.example"},
-                           timeout=PATIENCE)
-    assert answer.status_code == 403
+def test_a_question_waits_until_the_one_before_is_answered(site):
+    address, model = site
+    the_rest = threading.Event()
+    model.script[:] = [says("One", the_rest, "."), says("Two.")]
+    second = threading.Thread(target=ask, args=(address, "And then?"))
+    with requests.post(f"{address}/ask", b"First?", stream=True, timeout=PATIENCE) as answer:
+        lines = answer.iter_lines()
+        assert any(b"One" in line for line in lines)
+        second.start()
+        second.join(2)  # time enough to do it wrong
+        the_rest.set()
+        assert any(b'"."' in line for line in lines)
+    second.join(PATIENCE)
+    said = [one.get("content") for one in model.was_sent[-1]["messages"][1:]]
+    assert said == ["First?", "One.", "And then?"], "two turns ran at the same time"
+
+
+@pytest.mark.parametrize("origin", [
+    "https://evil.example", "{}.evil.example", "http://127.0.0.1:1", "null"])
+def test_another_site_may_not_ask(site, origin):
+    answer = requests.post(f"{site[0]}/ask", b"Hello", timeout=PATIENCE,
+                           headers={"Origin": origin.format(site[0])})
+    assert answer.status_code == 403, f"{origin.format('ours')} may ask"
     assert not site[1].was_sent, "the model was asked all the same"
+
+
+def test_only_this_computer_gets_in(site):
+    # On Linux, 127.0.0.2 is this computer, too: whoever listens on all addresses hears it.
+    with socket.socket() as visitor:
+        assert visitor.connect_ex(("127.0.0.2", int(site[0].rpartition(":")[2]))) != 0, \
+            "it listens on more than 127.0.0.1"
