@@ -158,12 +158,13 @@ def pieces_in(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────
 
-IS_TOO_LONG = re.compile("context.{0,20}(length|window|size|overflow)|too many tokens|"
-                         "maximum number of tokens|"
-                         "(prompt|input|message|conversation|request)s?.{0,20} too long", re.I)
-NUMBER_OF_A_TOOL = re.compile(  # tools[0], tools.0, ["tools", 0], tools[0].function_declarations[0]
-    r"\b(?:tools|functions|function_?declarations)(?:\[|\.|/|\\*['\"],\s*|\s*->\s*)(\d{1,4})\b"
-    r"(?!\]?\.function_?declarations)", re.I)
+# Patterns. (They are compiled where they are first used, so that a start is fast.)
+IS_TOO_LONG = ("(?i)context.{0,20}(length|window|size|overflow)|too many tokens|"
+               "maximum number of tokens|"
+               "(prompt|input|message|conversation|request)s?.{0,20} too long")
+NUMBER_OF_A_TOOL = (  # tools[0], tools.0, ["tools", 0], tools[0].function_declarations[0]
+    r"(?i)\b(?:tools|functions|function_?declarations)(?:\[|\.|/|\\*['\"],\s*|\s*->\s*)(\d{1,4})\b"
+    r"(?!\]?\.function_?declarations)")
 STATUS_IN_WORDS = {
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
     300: "The model's service has moved to {there}. Look at its address in .env.",
@@ -215,14 +216,14 @@ def by_status(error: Any, llm: LLM, tools: list[dict]) -> Problem:
 def no(said: object, llm: LLM, tools: list[dict]) -> Problem:
     """What a "no" of the service means. It may name one of our functions, or its number."""
     theirs, all_of_it = words_in(said) or json.dumps(said), json.dumps(said)
-    numbers = list(map(int, NUMBER_OF_A_TOOL.findall(all_of_it)))
+    numbers = list(map(int, re.findall(NUMBER_OF_A_TOOL, all_of_it)))
     refused = [name for number, name in enumerate(tool["function"]["name"] for tool in tools)
                if number in numbers or re.search(rf"(?<![\w-]){name}(?![\w-])", theirs)]
     hint = "\nLook at its address in .env: most end in /v1." if "endpoint" in theirs.lower() else ""
     text = f"The model's service: {llm.without_key(theirs)}{hint}"
     if refused:
         return Mendable(text, refused)
-    if IS_TOO_LONG.search(theirs) or '"context_length_exceeded"' in all_of_it:
+    if re.search(IS_TOO_LONG, theirs) or '"context_length_exceeded"' in all_of_it:
         return Mendable("Your question, with what the tools answered, is too long for this model.\n"
                         "Ask for less at a time.")
     return Problem(text)

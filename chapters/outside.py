@@ -43,8 +43,9 @@ MAX_BYTES = 8 * 2**20  # of one message
 TOO_LARGE = "it sent more than 8 MB in one message. Ask for less at a time."
 MAX_PARTS = 1_000_000  # lists, and twice the objects: each takes 60 bytes and more
 MAX_DEPTH = 100        # of {"a": {"b": {"c": ...
-PAGE = re.compile(r"<(head|script|style)\b.*?</\1>|<[^>]*>", re.I | re.S)  # what nobody reads of it
-SECRET = re.compile("auth|key|token|secret|pass|cookie|jwt|sig", re.I)
+# Patterns. (Python compiles them where they are first used, so that a start is fast.)
+PAGE = r"(?is)<(head|script|style)\b.*?</\1>|<[^>]*>"  # what nobody reads of it
+SECRET = "(?i)auth|key|token|secret|pass|cookie|jwt|sig"
 
 
 class Problem(Exception):
@@ -142,7 +143,7 @@ HINTS = {
     "": "Look for a missing comma, quote or bracket, there or just before.",
 }
 # One backslash in "C:\tools": as JSON, that may be a tab and "ools".
-BACKSLASH = re.compile(r'"[A-Za-z]:(?=\\)(\\\\|[^"\\\n])*\\(?!u[\da-fA-F]{4})[^\\/"]')
+BACKSLASH = r'"[A-Za-z]:(?=\\)(\\\\|[^"\\\n])*\\(?!u[\da-fA-F]{4})[^\\/"]'
 
 
 def read_json(path: Path) -> Any:
@@ -151,7 +152,7 @@ def read_json(path: Path) -> Any:
         text = path.read_text(encoding="utf-8-sig")
         if "\0" in text:  # that is UTF-16
             raise UnicodeError
-        if found := BACKSLASH.search(text):
+        if "\\" in text and (found := re.search(BACKSLASH, text)):
             raise json.JSONDecodeError(r"Invalid \escape", text, found.end() - 2)
         return json.loads(text, object_pairs_hook=no_key_twice)
     except UnicodeError:
@@ -195,7 +196,7 @@ def without_tags(text: str) -> str:
     >>> without_tags("<html><head><title>No</title></head><h1>Access denied</h1></html>")
     'Access denied'
     """
-    return " ".join(PAGE.sub(" ", text[:10_000]).split()) if text.lstrip()[:1] == "<" else text
+    return " ".join(re.sub(PAGE, " ", text[:10_000]).split()) if text.lstrip()[:1] == "<" else text
 
 
 def one_line(text: object) -> str:
@@ -221,7 +222,7 @@ def without_ours(text: str, server: Any) -> str:
     ours = [part.partition("=")[2] or part for part in query.split("&")]
     ours += [part for part in path.split("/")[3:] if len(part) >= 20]  # it may be in the path
     ours += [value for name, value in [*server.headers.items(), *server.env.items()]
-             if SECRET.search(name)]
+             if re.search(SECRET, name)]
     for word in " ".join([*ours, *map(unquote, ours)]).split():
         text = text.replace(word, "***") if len(word) >= 8 else text
     return text
@@ -230,7 +231,7 @@ def without_ours(text: str, server: Any) -> str:
 def has_token(server: Any) -> bool:
     """Whether there is anything in the entry of a `Server` that says who we are."""
     query = [part.partition("=")[0] for part in server.url.partition("?")[2].split("&")]
-    return any(map(SECRET.search, [*server.headers, *query]))
+    return any(re.search(SECRET, name) for name in [*server.headers, *query])
 
 
 def open_browser(url: str) -> bool:

@@ -63,8 +63,8 @@ THEIR_NAMES = {
     "auth_type": ["authtype"], "oauth": ["oauth"], "type": ["transporttype", "transport", "type"],
     "envFile": ["envfile"], "headersHelper": ["headershelper"]}
 # What switches a server off there.
-OFF = re.compile("(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|"
-                 "startonlaunch)=(false|0|no|off)", re.I)
+OFF = ("(?i)(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|startonlaunch)="
+       "(false|0|no|off)")
 
 
 def entries_in(path: Path) -> list[dict]:
@@ -95,9 +95,12 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
     return {name: server for name, server in servers.items() if server}
 
 
+types_in = functools.cache(get_type_hints)  # of the fields of a class; the same for each entry
+
+
 def check(entry: dict, kind: type, folder: Path) -> Any:
     """Make a Server (`kind`) of one entry; relative paths are in `folder`. Raises Problem."""
-    hints = get_type_hints(kind)
+    hints = types_in(kind)
     if not (isinstance(entry.get("name"), str) and entry["name"].strip()):
         raise Problem('needs a "name".')
     for key, value in entry.items():
@@ -165,7 +168,7 @@ def our_entries(config: dict) -> list | None:
         if "url" in entry and program:  # some keep both, and the type says which
             del entry["url" if kind in ("stdio", "local") else "command"]
         on = not (name in off or only and name not in only or any(
-            OFF.fullmatch(f"{key}={value}") for key, value in theirs.items()))
+            re.fullmatch(OFF, f"{key}={value}") for key, value in theirs.items()))
         entries.append({"name": name, "enabled": on, **entry})
     return entries if named else None
 

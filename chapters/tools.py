@@ -55,8 +55,8 @@ from chapters.screen import for_reading
 
 MAX_FILES = 20  # of one result
 NO_DATA = {"content", "contents", "isError", "resultType", "_meta", "ttlMs", "cacheScope"}
-IS_TEXT = re.compile(r"text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)\b", re.I)
-WORD = re.compile(r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?")  # or a number
+IS_TEXT = r"(?i)text/|application/(.+\+)?(json|xml|(x-)?yaml|javascript)\b"
+WORD = r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?"  # or a number
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +178,7 @@ def as_text(block: object, tool: str, folder: Folder, files: list[str]) -> str:
     if isinstance(data, str):
         try:
             content = base64.b64decode("".join(data.split()), validate=True)
-            if IS_TEXT.match(mime):
+            if re.match(IS_TEXT, mime):
                 return content.decode("utf-8-sig")
             if len(files) >= MAX_FILES:
                 raise ValueError("there are too many")
@@ -211,9 +211,9 @@ def with_data(text: str, result: dict) -> str:
 def is_said(text: str, data: object) -> bool:
     """Whether a text has what is in some data: each of its words and numbers, anywhere. (It may be
     JSON, with \\u00e9 for an é.)"""
-    said = set(WORD.findall(text))
-    return all(said.issuperset(WORD.findall(one)) or said.issuperset(WORD.findall(json.dumps(one)))
-               for one in leaves(data))
+    said = set(re.findall(WORD, text))
+    return all(said.issuperset(re.findall(WORD, one)) or
+               said.issuperset(re.findall(WORD, json.dumps(one))) for one in leaves(data))
 
 
 def leaves(data: object) -> Iterator[str]:
