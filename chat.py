@@ -7,8 +7,9 @@
                            ▼  │
                         MCP servers       programs that offer tools
 
-Run it first: `uv run python chat.py --demo --trace` needs no key and no account, and shows every
-message. Then read it, from top to bottom. It is in the order in which things happen:
+Run it first: `uv run python chat.py --demo --tour` needs no key and no account, stops at every
+message, and says which of the lines below have made it. Then read it, from top to bottom. It is in
+the order in which things happen:
 
     Part 1   Settings           which servers there are
     Part 2   JSON-RPC           a request, and its result or its error
@@ -620,9 +621,7 @@ def stream_reply(llm: LLM, messages: list[dict], offered: list[dict], job: Job) 
 
 def talk(chat: Chat, screen: Screen) -> None:
     """Questions and answers, until you have had enough."""
-    while (line := screen.read_line()) is not None:  # None: Ctrl-D
-        if line.lower() in ("quit", "exit", "/quit", "/exit"):
-            return
+    while (line := screen.read_line()) is not None:  # None: quit, exit, Ctrl-D
         try:
             if line and not commands.run(line, chat, screen):
                 screen.show(chat.ask(line))
@@ -669,7 +668,7 @@ def run(make_llm: Callable[[], LLM] = settings.openai_from_env,
     """Start the program. `words` None: those on the command line. It ends with an exit status."""
     with command_line.in_words(), contextlib.ExitStack() as at_the_end:
         options = command_line.read(words, has_demo=make_llm is settings.openai_from_env)
-        screen, person = Screen(bool(options.question), options.trace), sys.stdin.isatty()
+        screen, person = command_line.screen(options), sys.stdin.isatty()
         config = Path(options.config or settings.find("mcp_servers.json"))
         auth_for = partial(command_line.credentials, config=config, person=person, say=screen.say)
         if options.demo:

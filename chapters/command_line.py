@@ -38,6 +38,7 @@ from typing import Any
 from chapters import trace
 from chapters.http_session import add_nothing
 from chapters.outside import Problem, clean
+from chapters.screen import Screen
 from chapters.settings import read_env
 
 STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
@@ -47,7 +48,7 @@ STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL
 
 def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     """What was asked for: `question` ("" for a conversation), system_prompt, config, login, logout,
-    logins, trace, demo. `words` None: those behind the program's name."""
+    logins, trace, tour, demo. `words` None: those behind the program's name."""
     parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.")
     add = parser.add_argument
     add("question", nargs="*", help="answer only this; a '-' at its end stands for what comes on "
@@ -58,6 +59,7 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     add("--logout", metavar="NAME", help="forget what a server's sign-in has brought, and end")
     add("--logins", action="store_true", help="show where you are signed in, and end")
     add("--trace", action="store_true", help="show every MCP message")
+    add("--tour", action="store_true", help="stop at every message, and be told what it is for")
     if has_demo:
         add("--demo", action="store_true", help="a pretend model: no key, no account needed")
     options = parser.parse_intermixed_args(
@@ -68,7 +70,7 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     options.question = " ".join(options.question).strip()
     if not options.demo:
         read_env()
-    if options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0"):
+    if not options.tour and (options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0")):
         options.trace = True
         trace.start()
     options.signs = bool(options.login or options.logout or options.logins)
@@ -79,6 +81,14 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
         if not options.question:
             parser.error("there is no question: standard input is empty")
     return options
+
+
+def screen(options: argparse.Namespace) -> Screen:
+    """Where what happens is shown."""
+    if options.tour:
+        from chapters.tour import Tour  # (its names and lines take a while to load)
+        return Tour(bool(options.question))
+    return Screen(bool(options.question), options.trace)
 
 
 # ── How it ends ──────────────────────────────────────────────────────────────────────────

@@ -53,7 +53,7 @@ from typing import Any
 
 from chapters import trace
 from chapters.jobs import Job
-from chapters.outside import Failure, as_dict, loads, without_ours
+from chapters.outside import Failure, as_dict, loads, one_line, without_ours
 from chapters.replies import words_in
 
 END = None
@@ -84,7 +84,8 @@ class Inbox:
              ) -> Iterator[dict]:
         """Yield each message. Raises the Failure that was put in, and one of its own when the job
         is cancelled, when nothing comes for `seconds`, and in any case after ten times that. While
-        `is_paused` (a person is thinking, about another question), the clock stands still, too."""
+        `is_paused` (a person is thinking, about another question), the clock stands still, too, and
+        so it does while somebody reads a message, on a tour."""
         silent = total = 0.0
         while True:
             began, item = time.monotonic(), {}
@@ -96,7 +97,7 @@ class Inbox:
                 raise item
             if item is END:
                 return
-            passed = 0 if is_paused() else time.monotonic() - began
+            passed = 0 if is_paused() or trace.reading.locked() else time.monotonic() - began
             silent, total = 0 if item else silent + passed, total + passed
             for limit, waited in (seconds, silent), (10 * seconds, total):
                 if waited > limit:
@@ -123,6 +124,8 @@ def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
     except Failure as failure:
         failure.handshakes = handshakes
         inbox.close()
+        if failure.kind not in ("refused", "cancelled"):  # a refusal is a message, shown already
+            trace.trace("<--", connection.server.name, None, f"no answer: {one_line(failure)}")
         # The first request of all is not to be cancelled, and a new server over HTTP knows it by
         # the closed connection.
         if failure.kind in ("cancelled", "timeout") and \

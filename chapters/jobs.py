@@ -37,6 +37,8 @@ from typing import Any
 from chapters.events import Event, Progress, Question, Waiting
 from chapters.outside import Failure, Problem, is_number
 
+TICK = 0.5  # seconds: so often somebody hears that we still wait
+
 
 class Job:
     """One piece of work beside others: what it reports, and whether anybody still wants it. (A job
@@ -103,7 +105,7 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
             job.thread = in_background(job.run, work)
         while running:
             try:
-                event = news.get(timeout=0.5)
+                event = news.get(timeout=TICK)
             except queue.Empty:
                 yield Waiting(time.monotonic() - last, [
                     job.about for job in jobs if job.about and job.thread.is_alive()])

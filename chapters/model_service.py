@@ -3,8 +3,7 @@
 One POST asks for the next message of a conversation, and the reply comes back in pieces, as
 server-sent events:
 
-    POST /v1/chat/completions          {"model": "gpt-4o-mini", "messages": [...], "tools": [...],
-                                        "stream": true}
+    POST /v1/chat/completions {"model": "gpt-4o", "messages": [...], "tools": [...], "stream": true}
 
     data: {"choices": [{"delta": {"content": "You had "}}]}
     data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}
@@ -17,8 +16,7 @@ its reason, we go on without that tool.
 
 https://platform.openai.com/docs/api-reference/chat
 
-Left out: the package's own classes for pieces, because services put things into them that they
-don't know; and other languages than OpenAI's.
+Left out: other protocols; the package's classes for pieces, which don't know all that is sent.
 
 Try it. A refusal that means one of our tools can be mended:
 
@@ -35,6 +33,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from chapters import trace
 from chapters.events import Event, Note
 from chapters.failures import on_the_way
 from chapters.http_session import with_proxy
@@ -92,6 +91,8 @@ def mended(ask: Callable[[list[dict]], Generator[Event, None, dict]], messages: 
 
 def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> Iterator[dict]:
     """Ask for the next message; yield the pieces of the reply as they come. Raises Problem."""
+    asked = {"model": llm.model, "tools": tools, "messages": messages, "stream": True}
+    trace.trace("-->", trace.MODEL, asked, f"POST {llm.base_url or OPENAI}/chat/completions")
     with contextlib.closing(Inbox(job)) as inbox:
         in_background(bring, llm, messages, tools, inbox)
         for piece in inbox.each(job, SECONDS):
@@ -107,8 +108,7 @@ def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> No
     """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
     piece, is_service = dict[str, Any](), False
     try:
-        # Given as extra_body, the conversation goes as it is. (The package looks at each message of
-        # it, each time, which takes long when there are many.)
+        # (At `messages`, the package would look each time, and take long when there are many.)
         asked = llm.client.chat.completions.with_streaming_response.create(
             model=llm.model, messages=[], stream=True,
             extra_body={"messages": messages, **({"tools": tools} if tools else {})})

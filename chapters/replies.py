@@ -42,6 +42,7 @@ import os
 import re
 from typing import Any
 
+from chapters import trace
 from chapters.outside import MAX_BYTES, Problem, as_dict, as_list, loads
 
 MAX_CALLS = 100  # in one reply
@@ -126,7 +127,9 @@ class Reply:
             call["id"] = call["id"] or f"call_{os.urandom(6).hex()}"
             del call["index"]
             message["tool_calls"] = self.calls
-        return loads(json.dumps(message))  # on this way, two halves of a character become one
+        message = loads(json.dumps(message))  # on this way, two halves of a character become one
+        trace.trace("<--", trace.MODEL, message)
+        return message
 
 
 def choice_in(piece: dict) -> dict:

@@ -144,13 +144,14 @@ class Screen:
         self.last = kind
 
     def read_line(self) -> str | None:
-        """What somebody types at the prompt; None: Ctrl-D."""
+        """What somebody types at the prompt; None: quit, exit, or Ctrl-D."""
         with contextlib.suppress(ImportError):
             import readline  # makes input() a line editor with a history (Windows has its own), ...
             readline.parse_and_bind("set enable-bracketed-paste on")  # and a pasted text one line
         print(flush=True)
         try:
-            return input("You: ").strip()
+            line = input("You: ").strip()
+            return None if line.lower() in ("quit", "exit", "/quit", "/exit") else line
         except EOFError:
             print()
             return None

@@ -90,6 +90,7 @@ class Program:
 
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What belongs to a request comes into the inbox."""
+        trace.trace("-->", self.server.name, message)
         if is_request(message):
             self.asked = message
         else:
@@ -104,7 +105,6 @@ class Program:
     def write(self, process: Any, outbox: queue.Queue) -> None:
         with contextlib.suppress(OSError, ValueError), process.stdin as pipe:
             while message := outbox.get():
-                trace.trace("-->", self.server.name, message)
                 pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
 

@@ -20,7 +20,7 @@ Try:   What is 17 + 25?
        Count slowly to 5
        Read the poem
 
-Start it with --demo --trace to see every message.
+Start it with --demo --tour to stop at every message, and be told what it is for.
 """
 
 
