@@ -18,6 +18,7 @@ Between us and a server
     failures              what does it mean when no answer comes back, and may we ask again?
     stdio                 how do we talk to a server that is a program on this computer?
     trace                 what travels between us and the servers?
+    tour                  how does a program stop at each message, when threads carry them?
     older_servers         what do they do over HTTP that new ones don't?
 
 The protocol

@@ -86,8 +86,8 @@ class Tour(Screen):
             self.last = "Stop"
             self.say(f"\n{stop.text}")
             if stop.words:
-                self.say(f"\n{textwrap.fill(stop.words, 90)}")
-                self.murmur(textwrap.fill(stop.made_by, 90))
+                self.say(f"\n{textwrap.fill(stop.words, 78)}")
+                self.murmur(textwrap.fill(stop.made_by, 78))
                 if sys.stdin.isatty():
                     self.wait_for_enter()
             self.let_go(self.row[:1])

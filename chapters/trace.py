@@ -75,7 +75,8 @@ def trace(arrow: str, name: str, message: object = None, http: str = "",
 def shown(arrow: str, name: str, message: object, http: str, headers: Iterable[tuple[str, str]],
           first: int = 200, last: int = 0) -> str:
     """A message as it may be shown: no secrets, no control codes, the `first` and `last` lines."""
-    lines = [without_secrets(http)] if http else []
+    http = re.sub(r"\S+://\S+", lambda found: without_secrets(found[0]), http)
+    lines = [http] if http else []
     for key, value in headers:  # (of what is in base64, one can't see whether it is harmless)
         harmless = key.lower() in HARMLESS and not value.startswith("=?")
         lines.append(f"{key}: {without_secrets(value) if harmless else '***'}")
@@ -126,8 +127,8 @@ PURPOSES = {  # by what about() says of a message; the first that fits counts
     "<-- elicitation/create": "An older server has a question for you. This request goes the other "
                               "way round, in the middle of our call, and the server waits.",
     "<-- ping": "It wants to know whether we are still there. We say so at once.",
-    "<-- nothing": "No answer has come to our request. A server that is down costs only its own "
-                   "tools. If this was a call, the model hears why it failed.",
+    "<-- nothing": "No message has come back, for this reason. A server that is down costs only "
+                   "its own tools; an older one may treat our very first request like this.",
     "--> notifications/cancelled": "Nobody waits for that answer any more, so the server can stop.",
     "--> (result|error)": "Our answer to a request of the server's own. It has that request's id.",
     "--> model, tool": "The whole conversation again. It is longer by the tool calls that the "
@@ -152,7 +153,7 @@ def explained(arrow: str, name: str, message: dict) -> tuple[str, str]:
     key, is_answer = (name, str(message.get("id"))), arrow == "<--" and "method" not in message
     method, maker = asked.get(key, ("", "")) if is_answer else ("", "")
     verb = "Taken out of the inbox" if maker else "Made" if arrow == "-->" else "Read"
-    maker = maker or made_by(message)
+    maker = maker or made_by(name, message)
     what = f"{arrow} {about(name, message, method)}"
     words = next(PURPOSES[kind] for kind in PURPOSES if re.match(kind, what))
     if arrow == "-->" and "method" in message:
@@ -181,25 +182,25 @@ def about(name: str, message: dict, method: str) -> str:
 FOLDER = Path(__file__).resolve().parents[1]
 
 
-def made_by(message: dict) -> str:
+def made_by(name: str, message: dict) -> str:
     """Which functions of chat.py have made a message, or wait for one, and on which lines they
     stand now: "Connection.request (chat.py:166-190), called by Connection.ask (196-207)".
 
     What goes over HTTP is sent in a thread of its own. But whoever has made the message waits for
     its answer, in another thread, with the message in a variable. So we look at all threads.
     """
-    tops = sys._current_frames()
-    here = tops.pop(threading.get_ident())
-    waiting = [found for top in tops.values() if message and (found := way_of(message, top))]
-    frames = waiting[0] if waiting else way_of(message, here) or stack_of(here)
-    story = [place_of(frame) for frame in frames if is_in("chat.py", frame)]
-    # (Some are made, or heard, outside of the story.)
-    places = story or [place_of(frame) for frame in frames if is_in("chapters/*", frame)]
+    here = sys._getframe()
+    ways = [way for top in [here, *sys._current_frames().values()]
+            if (way := way_to(name, message, top))]
+    frames = ways[0] if ways else stack_of(here)
+    # (Some messages are made, or heard, outside of the story.)
+    places = [place_of(frame) for frame in frames if is_in("chat.py", frame)] or \
+        [place_of(frame) for frame in frames if is_in("chapters/*", frame)]
     if not places:
         return "a program of yours"
-    (name, file, lines), *others = places
-    callers = ", ".join(f"{name} ({lines})" for name, _, lines in others)
-    return f"{name} ({file}:{lines})" + (f", called by {callers}" if callers else "")
+    (function, file, lines), *others = places
+    callers = ", ".join(f"{function} ({lines})" for function, _, lines in others)
+    return f"{function} ({file}:{lines})" + (f", called by {callers}" if callers else "")
 
 
 def stack_of(top: FrameType) -> list[FrameType]:
@@ -207,13 +208,17 @@ def stack_of(top: FrameType) -> list[FrameType]:
     return [frame for frame, _ in walk_stack(top)]
 
 
-def way_of(message: dict, top: FrameType) -> list[FrameType]:
-    """The same from the outermost call that has the message in a variable: those further in have
-    got it from there. []: none has it."""
+def way_to(name: str, message: dict, top: FrameType) -> list[FrameType]:
+    """The same, from the outermost call that has this message in a variable, because those further
+    in have got it from there. []: this thread has nothing to do with the message to that server."""
     stack = stack_of(top)
     have_it = [n for n, frame in enumerate(stack) for value in [*frame.f_locals.values()]
-               if isinstance(value, dict) and value == message]
-    return stack[have_it[-1]:] if have_it else []
+               if message and isinstance(value, dict) and value == message]
+    way = stack[have_it[-1]:] if have_it else []
+    # (Two servers may get the same message, with the same id.)
+    ends = [frame.f_locals.get(one) for frame in way for one in ("self", "connection")]
+    names = [getattr(getattr(end, "server", None), "name", "") for end in ends]
+    return way if name in names else []
 
 
 def is_in(files: str, frame: FrameType) -> bool:
