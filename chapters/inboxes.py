@@ -97,7 +97,7 @@ class Inbox:
                 raise item
             if item is END:
                 return
-            passed = 0 if is_paused() or trace.reading.locked() else time.monotonic() - began
+            passed = 0 if is_paused() or trace.is_held() else time.monotonic() - began
             silent, total = 0 if item else silent + passed, total + passed
             for limit, waited in (seconds, silent), (10 * seconds, total):
                 if waited > limit:

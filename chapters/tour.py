@@ -58,7 +58,7 @@ class Tour(Screen):
         self.live, self.live_later = False, self.live
         self.row: list[Stop] = []
         self.seen: set[str] = set()  # all words so far
-        jobs.TICK, trace.guide = 0.02, self.stop
+        jobs.TICK, trace.guide = 0.02, self
         how = "goes on at Enter" if sys.stdin.isatty() else "doesn't wait: there is no keyboard"
         self.murmur(f"[The tour shows every message: --> is sent, <-- has come. Each {how}.]")
 
@@ -95,7 +95,7 @@ class Tour(Screen):
     def wait_for_enter(self) -> None:
         self.murmur("[Enter: go on   s: skip what you have seen before   q: end the tour]")
         typed = "q"
-        with trace.reading, contextlib.suppress(EOFError):  # Ctrl-D is a q, too
+        with contextlib.suppress(EOFError):  # Ctrl-D is a q, too
             typed = input().strip().lower()
         self.skips = self.skips or typed == "s"
         if typed == "q":

@@ -36,17 +36,16 @@ import json
 import logging
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from traceback import walk_stack
 from types import FrameType
+from typing import Any
 
 from chapters.outside import as_dict, as_list, clean, without_secrets
 
 wire = logging.getLogger("mcp.wire")
-guide: Callable[..., object] | None = None  # gets each message in place of the log (tour.py)
-reading = threading.Lock()  # held while somebody reads one: the clocks stand still
+guide: Any = None  # a Tour (tour.py), which gets each message in place of the log
 MODEL = "the model"
 HARMLESS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "date",
             "mcp-method", "mcp-name", "mcp-protocol-version", "server", "transfer-encoding",
@@ -63,11 +62,16 @@ def is_on() -> bool:
     return guide is not None or wire.isEnabledFor(logging.DEBUG)
 
 
+def is_held() -> bool:
+    """Whether a message waits until somebody has seen it. Then the clocks stand still."""
+    return bool(guide and guide.is_watching and guide.row)
+
+
 def trace(arrow: str, name: str, message: object = None, http: str = "",
           headers: Iterable[tuple[str, str]] = ()) -> None:
     """Show one message of the server called `name`, or of the MODEL, if tracing is on."""
     if guide:
-        guide(arrow, name, message, http, headers)
+        guide.stop(arrow, name, message, http, headers)
     elif is_on() and name != MODEL:
         wire.debug("%s", shown(arrow, name, message, http, headers))
 

@@ -3,7 +3,6 @@
 import ast
 import re
 import socket
-import threading
 
 import pytest
 from asking import POST, form, server_that_asks, string
@@ -17,6 +16,8 @@ from terminal import CTRL_C, CTRL_D, ROOT, Terminal, as_seen, run
 from chapters import jobs, trace
 from chapters.inboxes import Inbox
 from chapters.lists import METHODS
+from chapters.outside import Failure
+from chapters.tour import Tour
 
 STOP, PROMPT = "q: end the tour]\n", "\nYou: "
 SECRET = "s3cret-value"
@@ -380,22 +381,24 @@ def test_of_several_servers_one_message_at_a_time_is_shown_and_no_answer_before_
 
 
 def test_while_somebody_reads_no_time_limit_runs_out():
-    inbox, began, found = Inbox(), threading.Event(), []
+    tour, inbox, found = Tour(only_answer=False), Inbox(), []
 
     def wait() -> None:
-        began.set()
         try:
             found.extend(inbox.each(jobs.Job(), seconds=0.2))
-        except Exception as error:
-            found.append(error)
+        except Failure as failure:
+            found.append(str(failure))
 
-    with trace.reading:
-        thread = jobs.in_background(wait)
-        began.wait(PATIENCE)
-        thread.join(1)
-        assert thread.is_alive() and not found
-    thread.join(PATIENCE)
-    assert "no answer for 0.2 seconds" in str(found)
+    tour.is_watching = True
+    jobs.in_background(tour.stop, "-->", "toy", {"id": 1, "method": "ping"}, "", [])
+    assert eventually(lambda: tour.row)
+    waiting = jobs.in_background(wait)
+    waiting.join(1)
+    assert waiting.is_alive() and not found
+    tour.show_row()
+    waiting.join(PATIENCE)
+    assert found == ['no answer for 0.2 seconds. If it needs longer, give it a larger "timeout".']
+    tour.end()
 
 
 @needs_terminal
