@@ -54,6 +54,11 @@ def ask(terminal: Terminal, question: str) -> list[str]:
     return walk(terminal)
 
 
+def said(stop: str) -> str:
+    """What a stop has shown, in one line."""
+    return " ".join(stop.split())
+
+
 def gists(stops: list[str]) -> list[str]:
     """Of each stop: who, and what, like "--> toy tools/list" or "<-- toy result"."""
     found = []
@@ -86,7 +91,7 @@ def test_a_whole_turn_of_the_demo(tmp_path):
                                       "The model wants this tool", "The answer:",
                                       "The whole conversation again", "The model's last word"],
                                strict=False):
-            assert words in stop
+            assert words in said(stop)
         assert "Mcp-Name: add" in turn[2] and "HTTP 200 OK" in turn[3]
         assert "\nA: The tool add says: 17 + 25 = 42.\n" in turn[5], "before the tour goes on"
         assert turn[6] == "\nYou: "
@@ -104,13 +109,13 @@ def test_an_older_server_over_http(tmp_path, model, http_server):
     assert gists([first, refused, hello, agreed, done, again, listed]) == [
         "--> old tools/list", "<-- old error", "--> old initialize", "<-- old result",
         "--> old notifications/initialized", "--> old tools/list", "<-- old result"]
-    assert "our first message to this" in first.replace("\n", " ")
-    assert "first message" not in again.replace("\n", " ")
-    assert "HTTP 400" in refused and "we shake hands" in refused
-    assert "Mcp-Session-Id: ***" in agreed and "the id of our session" in agreed
-    assert "Mcp-Session-Id: ***" in done and "nobody answers it" in done
+    assert "our first message to this server" in said(first)
+    assert "first message" not in said(again)
+    assert "HTTP 400" in refused and "we shake hands" in said(refused)
+    assert "Mcp-Session-Id: ***" in agreed and "the id of our session" in said(agreed)
+    assert "Mcp-Session-Id: ***" in done and "nobody answers it" in said(done)
     assert "HTTP 202" in again, "what came of the notification is shown with the next message"
-    assert "shake_hands (" in hello and "Connection.notify (chat.py:" in done
+    assert "shake_hands (" in said(hello) and "Connection.notify (chat.py:" in said(done)
     assert SECRET not in terminal.text
 
 
@@ -125,8 +130,8 @@ def test_an_older_server_over_stdio(tmp_path, model, stdio_server):
         assert gists(stops)[:7] == [
             "--> old server/discover", "<-- old error", "--> old initialize", "<-- old result",
             "--> old notifications/initialized", "--> old tools/list", "<-- old result"]
-        assert "the server refuses" in stops[1] and "A notification" not in stops[3]
-        assert "Connection.notify (chat.py:" in stops[4] and "shake_hands (" in stops[4]
+        assert "the server refuses" in said(stops[1]) and "A notification" not in said(stops[3])
+        assert "Connection.notify (chat.py:" in said(stops[4]) and "shake_hands (" in said(stops[4])
 
 
 @needs_terminal
@@ -134,7 +139,7 @@ def test_a_tool_that_fails(tmp_path):
     with Terminal("chat.py", "--demo", "--tour", cwd=tmp_path) as terminal:
         walk(terminal)
         turn = ask(terminal, "Fail on toy-stdio")
-    assert '"isError": true' in turn[3] and "The tool has failed, and says why." in turn[3]
+    assert '"isError": true' in turn[3] and "The tool has failed, and says why." in said(turn[3])
     assert "[Error calling tool fail: This tool always fails." in turn[4]
     assert "This tool always fails" in turn[4].partition("--> the model")[2], "the model reads it"
 
@@ -149,7 +154,8 @@ def test_an_error_in_place_of_a_result(tmp_path, model):
             walk(terminal)
             turn = ask(terminal, "Go")
     assert gists(turn)[2:4] == ["--> s tools/call", "<-- s error"]
-    assert "An error in place of a result" in turn[3] and "Connection.request (" in turn[3]
+    assert "An error in place of a result" in said(turn[3])
+    assert "Connection.request (" in said(turn[3])
 
 
 @needs_terminal
@@ -163,7 +169,8 @@ def test_a_server_that_is_down_and_one_that_works(tmp_path, model):
     [failed] = [stop for stop in stops if "<-- down" in stop]
     assert re.search(r"^<-- down  no answer: nobody answers at [\d.:]+\. Is the server running\?",
                      failed, re.M)
-    assert "costs only its own tools" in failed and "Connection.request (chat.py:" in failed
+    assert "costs only its own tools" in said(failed)
+    assert "Connection.request (chat.py:" in said(failed)
     assert "  - down: nobody answers" in terminal.text and "  - works: 1 tool" in terminal.text
 
 
@@ -177,13 +184,13 @@ def test_progress_and_a_question_from_an_older_server(tmp_path, model, http_serv
         terminal.type("Go\n")
         asked = walk(terminal, "\n> ")
         assert gists(asked)[-2:] == ["--> db tools/call", "<-- db elicitation/create"]
-        assert "an older server" in asked[-2].lower()
+        assert "an older server" in said(asked[-2]).lower()
         terminal.type("eu\n")
         terminal.wait_for("\n> ")
         terminal.type("y\n")
         rest = walk(terminal)
     assert gists(rest)[:2] == ["--> db result", "<-- db result"]
-    assert "Our answer to a request of the server's own" in rest[0]
+    assert "Our answer to a request of the server's own" in said(rest[0])
     assert "A: Done." in rest[-2]
 
 
@@ -200,7 +207,7 @@ def test_each_progress_is_a_stop(tmp_path, model, http_server):
         walk(terminal)
         turn = ask(terminal, "Count")
     assert gists(turn)[3:5] == ["<-- s notifications/progress", "<-- s result"]
-    assert "How far the call" in turn[3]
+    assert "How far the call" in said(turn[3])
 
 
 @needs_terminal
@@ -219,7 +226,7 @@ def test_it_looks_as_the_readme_says(tmp_path):
 
 def test_the_lines_that_it_names_are_those_of_the_functions(tmp_path):
     done = run("chat.py", "--demo", "--tour", "What is 17 + 25?", cwd=tmp_path)
-    said = " ".join(done.stderr.split())
+    shown = said(done.stderr)
     tree = ast.parse((ROOT / "chat.py").read_text(encoding="utf-8"))
     lines = {}
     for node in ast.walk(tree):
@@ -229,7 +236,7 @@ def test_the_lines_that_it_names_are_those_of_the_functions(tmp_path):
                 lines[prefix + one.name] = f"{one.lineno}-{one.end_lineno}"
     named = set()
     for first, where, callers in re.findall(r"by ([\w.]+) \(chat\.py:([\d-]+)\)"
-                                            r"((?:,(?: called by)? [\w.]+ \([\d-]+\))*)", said):
+                                            r"((?:,(?: called by)? [\w.]+ \([\d-]+\))*)", shown):
         named |= {(first, where), *re.findall(r"([\w.]+) \(([\d-]+)\)", callers)}
     assert {name for name, _ in named} >= {
         "Connection.request", "meet", "greet_and_request", "Connection.ask", "list_tools",
@@ -242,8 +249,8 @@ def test_of_each_message_it_says_who_has_made_it(tmp_path):
     made = {}
     for stop in re.split(r"\n(?=--> |<-- )", done.stderr):
         for gist in gists([stop]):
-            said = re.search(r"\n(?:Made|Read|Taken out of the inbox) by (.+?)\.\n", stop, re.S)
-            made.setdefault(gist, []).append(" ".join(said[1].split()) if said else "")
+            by = re.search(r"\n(?:Made|Read|Taken out of the inbox) by (.+?)\.\n", stop, re.S)
+            made.setdefault(gist, []).append(said(by[1]) if by else "")
     for gist, makers in made.items():
         if not gist.startswith("HTTP"):  # (headers alone have no maker)
             who = "stream_reply" if "the model" in gist else "Connection.request"
@@ -334,7 +341,7 @@ def test_without_a_keyboard_nothing_stops(tmp_path):
     done = run("chat.py", "--demo", "--tour", "What is 17 + 25?", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "The tool add says: 17 + 25 = 42.\n")
     assert "there is no keyboard" in done.stderr and STOP not in done.stderr
-    assert "The model wants this tool." in done.stderr
+    assert "The model wants this tool." in said(done.stderr)
 
 
 # ── What must not happen ─────────────────────────────────────────────────────────────────
@@ -422,5 +429,5 @@ def test_what_comes_while_nobody_watches_is_shown_before_the_next_question(tmp_p
     ({"id": None, "error": "No."}, "refuses"),
 ])
 def test_whatever_a_server_sends_it_has_words_for_it(message, words):
-    said, made_by = trace.explained("<--", "s", message)
-    assert words in said and made_by
+    purpose, made_by = trace.explained("<--", "s", message)
+    assert words in purpose and made_by
