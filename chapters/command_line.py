@@ -24,7 +24,6 @@ Try it:
 'What now?'
 """
 
-import argparse
 import contextlib
 import errno
 import os
@@ -33,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from chapters import trace
@@ -46,10 +46,35 @@ STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL}
 
 
-def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
+def read(words: list[str] | None, has_demo: bool) -> SimpleNamespace:
     """What was asked for: `question` ("" for a conversation), system_prompt, config, login, logout,
     logins, trace, tour, demo. `words` None: those behind the program's name."""
-    parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.")
+    words = sys.argv[1:] if words is None else words
+    options = SimpleNamespace(question="", system_prompt="", config="", login="", logout="",
+                              logins=False, trace=False, tour=False, demo=False)
+    if words:
+        parse(words, options, has_demo)
+    if not options.demo:
+        read_env()
+    if not options.tour and (options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0")):
+        options.trace = True
+        trace.start()
+    options.signs = bool(options.login or options.logout or options.logins)
+    if f" {options.question}".endswith(" -"):
+        options.question = options.question[:-1] + sys.stdin.read()
+    elif not options.question and not sys.stdin.isatty() and not options.signs:
+        options.question = sys.stdin.read().strip()
+        if not options.question:
+            print("There is no question: standard input is empty.", file=sys.stderr)
+            sys.exit(2)
+    return options
+
+
+def parse(words: list[str], options: SimpleNamespace, has_demo: bool) -> None:
+    """Put what these words say into the options. Ends the program at --help, and at wrong words."""
+    import argparse  # where there are none, the start is faster
+    parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.",
+                                     argument_default=argparse.SUPPRESS)  # those in `options`
     add = parser.add_argument
     add("question", nargs="*", help="answer only this; a '-' at its end stands for what comes on "
                                     "standard input")
@@ -62,28 +87,13 @@ def read(words: list[str] | None, has_demo: bool) -> argparse.Namespace:
     add("--tour", action="store_true", help="stop at every message, and be told what it is for")
     if has_demo:
         add("--demo", action="store_true", help="a pretend model: no key, no account needed")
-    options = parser.parse_intermixed_args(
-        # (Bytes that are no characters could neither be printed nor sent.)
-        [word.encode("utf-8", "replace").decode() for word in
-         (sys.argv[1:] if words is None else words)],
-        argparse.Namespace(demo=False))
+    # (Bytes that are no characters could neither be printed nor sent.)
+    parser.parse_intermixed_args(
+        [word.encode("utf-8", "replace").decode() for word in words], options)  # type: ignore
     options.question = " ".join(options.question).strip()
-    if not options.demo:
-        read_env()
-    if not options.tour and (options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0")):
-        options.trace = True
-        trace.start()
-    options.signs = bool(options.login or options.logout or options.logins)
-    if f" {options.question}".endswith(" -"):
-        options.question = options.question[:-1] + sys.stdin.read()
-    elif not options.question and not sys.stdin.isatty() and not options.signs:
-        options.question = sys.stdin.read().strip()
-        if not options.question:
-            parser.error("there is no question: standard input is empty")
-    return options
 
 
-def screen(options: argparse.Namespace) -> Screen:
+def screen(options: SimpleNamespace) -> Screen:
     """Where what happens is shown."""
     if options.tour:
         from chapters.tour import Tour  # (its names and lines take a while to load)
@@ -138,7 +148,7 @@ def sign_in_story(config: Path, say: Callable) -> tuple[Any, Any]:
     return oauth_handler, oauth_handler.token_store(config, say)
 
 
-def sign_in_or_out(options: argparse.Namespace, config: Path, screen: Any, load_servers: Callable,
+def sign_in_or_out(options: SimpleNamespace, config: Path, screen: Any, load_servers: Callable,
                    make_chat: Callable) -> None:
     """For those who want to sign in beforehand, or to start over. The two functions are chat.py's:
     to sign in is to meet one server. Raises Problem."""

@@ -36,7 +36,6 @@ import os
 import queue
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -165,6 +164,7 @@ class Program:
 
 def start(server: Any) -> Any:
     """Start the program of a `Server`; returns its subprocess.Popen. Raises Failure."""
+    import subprocess  # only where a server is a program, so that a start is fast
     env = {key: os.environ[key] for key in PASSED_ON & set(os.environ)} | server.env
     # "./run.sh" is in the folder where it starts; "npx" is looked for on the PATH (on Windows, it
     # is npx.cmd); "python" is this Python, which certainly exists.
@@ -205,6 +205,7 @@ def close_all(connections: Iterable[Any]) -> Generator[Event, None, None]:
 def end_process(process: Any, seconds: float = 2) -> None:
     """Wait for a program whose input is closed. If it doesn't end, ask; if not even then, kill.
     What it has started itself, and left behind, is asked and killed in any case."""
+    import subprocess  # (it is loaded by now)
     if getattr(process, "is_over", False):  # its number may be somebody else's by now
         return
     for sign in ("SIGTERM", "SIGKILL"):

@@ -43,7 +43,7 @@ STRONG = r"`[^`]+`|(?<![A-Za-z0-9_*])\*\*(?=\S)([^*]+)(?<=\S)\*\*(?![A-Za-z0-9])
 HEADING = "#{1,6} +"
 FENCE = " *(```+)([^`]*)"  # the line before a block of code, and the one after it
 BEGINNING = r" *((\d+[.)]|[-*+•>]) +)*"  # of an item in a list, or of a quotation
-LONG = "(?s).{1000}([^ ]{0,999} |[^ ]{1000})"
+LONG = "(?s).{240}([^ ]{0,239} |[^ ]{240})"  # of a line: no more of it is laid out anew each time
 
 # A row may end at a space, and beside a Chinese or Japanese character or an emoji; but not before
 # what FOLLOWS: closing brackets, signs, accents, and what an emoji is joined with.

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import select
+import shutil
 import statistics
 import subprocess
 import sys
@@ -207,7 +208,9 @@ class Bench:
         return str(path)
 
     def chat(self, config: str, **env: str) -> Terminal:
-        return Terminal(programs() / "chat.py", "--config", config, cwd=self.folder, **env)
+        """As most people start it: without a word, in a folder with mcp_servers.json and .env."""
+        shutil.copy(config, self.folder / "mcp_servers.json")
+        return Terminal(programs() / "chat.py", cwd=self.folder, **env)
 
     def floor(self, name: str) -> Terminal:
         return Terminal(self.folder / f"floor_{name}.py", self.address, cwd=self.folder)

@@ -185,7 +185,7 @@ def test_the_python_sdk_2(version_2, connection_to, place):
     text, _, heard, _ = use(connection)
     assert connection.version == NEWEST and text == "Counted to 3."
     if "JSON" not in place:  # there, nothing can come before the answer
-        assert heard and heard[0] == Progress("", 1, 3, "Counted 1")
+        assert heard and heard[0] == Progress("sdk", 1, 3, "Counted 1")
     be_asked(connection)
 
 
@@ -208,7 +208,7 @@ def test_the_python_sdk_1(version_1, connection_to, place):
     text, _, heard, _ = use(connection)
     assert connection.version == OLDER[0] and text == "Counted to 3."
     if place in ("sessions", "stdio"):
-        assert heard and heard[0] == Progress("", 1, 3, "Counted 1")
+        assert heard and heard[0] == Progress("sdk", 1, 3, "Counted 1")
     if connection.server.url:
         assert bool(connection.transport.session_id) == place.startswith("sessions")
     if place in ("sessions", "stdio"):  # elsewhere it has no way to ask
