@@ -36,7 +36,8 @@ def test_each_event_of_each_turn_is_in_the_diary_and_on_the_screen(tmp_path):
     lines = (tmp_path / "diary.jsonl").read_text("utf-8").splitlines()
     diary = [json.loads(line) for line in lines]
     assert '"ToolCall"' in written[0], "while the tool runs, its call isn't in the file"
-    assert [one["event"] for one in diary] == ["ToolCall", "ToolResult", "Text", "Text", "Text"]
+    assert [one["event"] for one in diary] == [
+        "ToolCall", "ToolResult", "Text", "Text", "Text"], f"the diary has other lines: {lines}"
     assert diary[0]["arguments"] == {"a": 17, "b": 25}
     assert [one.get("text") for one in diary[1:]] == ["17 + 25 = 42", "It is ", "42.", "Bye."]
 
@@ -48,7 +49,8 @@ def test_the_diary_goes_on_the_next_day(tmp_path):
         model.script[:] = [says("Today.")]
         run(PROGRAM, cwd=tmp_path, stdin="Hello\nquit\n")
     lines = (tmp_path / "diary.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["text"] for line in lines] == ["Yesterday.", "Today."]
+    texts = [json.loads(line).get("text") for line in lines]
+    assert texts == ["Yesterday.", "Today."], f"the diary of two days has {lines}"
 
 
 def test_without_a_model_people_read_what_to_do(tmp_path):

@@ -3,21 +3,33 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 from chats import go
 from patience import PATIENCE
 from scripted_model import ScriptedModel, says, wants
-from terminal import ROOT
+from terminal import ROOT, environment
 
 from chat import Chat, Server
 
 PROGRAM = "pizza_server.py"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def there_is_one():
     assert (ROOT / PROGRAM).exists(), f"there is no {PROGRAM} beside chat.py yet"
+    # Here, because a chat would wait for a minute, in each test.
+    with subprocess.Popen([sys.executable, PROGRAM], cwd=ROOT, env=environment(ROOT, {}),
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "server/discover"}\n')
+        process.stdin.flush()
+        reader = threading.Thread(target=process.stdout.readline)
+        reader.start()
+        reader.join(PATIENCE / 4)
+        answers = not reader.is_alive()
+        process.kill()
+    assert answers, "no answer comes before the end of its input"
 
 
 def answer_to(message: dict) -> str:

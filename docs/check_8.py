@@ -4,18 +4,17 @@ import threading
 import time
 
 import pytest
-from chats import everything, go, settle
+from chats import everything, go, settle, type_in
 from patience import PATIENCE, eventually
 from scripted_model import ScriptedModel, says
 from scripted_server import HANDSHAKE, SILENCE, ScriptedHttp, ScriptedStdio, new
 
-from chapters import resources
 from chat import Chat
 
 CAN = {"resources": {"subscribe": True}}
 OK = [says("Ok.")] * 2000
 PROGRAM = """
-version = 0
+version, is_subscribed, has_told = 0, False, False
 for message in incoming():
     method = message.get("method")
     if method == "initialize":
@@ -30,11 +29,14 @@ for message in incoming():
         answer(message, {"contents": [{"uri": "notes://today", "text": f"Version {version}."}]})
     elif method == "resources/subscribe":
         answer(message, {})
+        is_subscribed = True
+    elif "id" in message:
+        refuse(message, -32601)
+    if is_subscribed and version == 1 and not has_told:
+        has_told = True
         for uri in ("notes://tomorrow", "notes://today"):
             send({"jsonrpc": "2.0", "method": "notifications/resources/updated",
                   "params": {"uri": uri}})
-    elif "id" in message:
-        refuse(message, -32601)
 """
 
 
@@ -47,7 +49,7 @@ def read_today(tmp_path):
         chat = Chat(model.llm, {"notes": program.entry(name="notes")}, "Hi.")
         chats.append((chat, model))
         go(chat.meet_servers())
-        go(resources.read(chat, "notes", "notes://today"))
+        type_in(chat, "/read notes notes://today")
         return chat, model, program
 
     chats: list = []
@@ -104,33 +106,37 @@ def test_a_new_server_is_not_asked_either():
             ScriptedModel(*OK) as model, Chat(model.llm, {"s": server.entry(name="s")}) as chat:
         go(chat.meet_servers())
         settle(chat)
-        go(resources.read(chat, "s", "s://poem"))
+        type_in(chat, "/read s s://poem")
         go(chat.ask("And now?"))
         assert "Roses are red." in sent(model)
         assert not server.saw("resources/subscribe")
 
 
 def test_over_http_the_change_is_heard_too():
-    subscribed = threading.Event()
+    is_subscribed, is_read = threading.Event(), threading.Event()
 
     def subscribe(message):
-        subscribed.set()
+        is_subscribed.set()
         return {}
 
+    def read(message):
+        text = "Version 2." if is_read.is_set() else "Version 1."
+        is_read.set()
+        return {"contents": [{"uri": "notes://today", "text": text}]}
+
     def unasked(message):
-        subscribed.wait(PATIENCE)
+        is_subscribed.wait(PATIENCE)
+        is_read.wait(PATIENCE)
         yield {"jsonrpc": "2.0", "method": "notifications/resources/updated",
                "params": {"uri": "notes://today"}}
         yield SILENCE
 
-    versions = [{"contents": [{"uri": "notes://today", "text": f"Version {number}."}]}
-                for number in (1, 2)]
     with ScriptedHttp({
             "initialize": {**HANDSHAKE, "capabilities": CAN}, "tools/list": {"tools": []},
-            "resources/read": versions, "resources/subscribe": subscribe, "GET": unasked,
+            "resources/read": read, "resources/subscribe": subscribe, "GET": unasked,
             }, old="2025-11-25") as server, ScriptedModel(*OK) as model, \
             Chat(model.llm, {"notes": server.entry(name="notes")}) as chat:
         go(chat.meet_servers())
-        go(resources.read(chat, "notes", "notes://today"))
+        type_in(chat, "/read notes notes://today")
         assert server.saw("resources/subscribe"), "/read has not sent resources/subscribe yet"
         notes_until_the_new_text_is_sent(chat, model)

@@ -22,7 +22,7 @@ def results(tmp_path_factory) -> dict[str, list[str]]:
     report = tmp_path_factory.mktemp("checks") / "report.xml"
     checks = [f"docs/check_{number}.py" for number in NUMBERS]
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider",
-                    f"--junitxml={report}", *checks], cwd=ROOT, timeout=PATIENCE,
+                    f"--junitxml={report}", *checks], cwd=ROOT, timeout=3 * PATIENCE,
                    stdout=subprocess.DEVNULL)
     found: dict[str, list[str]] = {number: [] for number in NUMBERS}
     for case in xml.parse(report).iter("testcase"):
