@@ -30,6 +30,13 @@ The protocol
     forms                 how does somebody fill in a form in a terminal?
     resources             what does a server have besides tools?
 
+Signing in (below oauth_handler.py, the second story)
+
+    addresses             where may we go, when a stranger names the place?
+    challenges            what does a server say about signing in, and what if it doesn't say?
+    loopback              how does an answer get from your browser into a program?
+    token_file            how do several programs keep secrets in one file?
+
 The model
 
     tools                 what happens to a tool on its way between a server and a model?

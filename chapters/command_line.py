@@ -145,14 +145,15 @@ def credentials(server: Any, config: Path, person: bool, say: Callable) -> Calla
 def sign_in_story(config: Path, say: Callable) -> tuple[Any, Any]:
     """oauth_handler.py, and the file of tokens of this configuration."""
     import oauth_handler  # it takes a while to load, and hardly any server needs it
-    return oauth_handler, oauth_handler.token_store(config, say)
+    from chapters import token_file
+    return oauth_handler, token_file.token_store(config, say)
 
 
 def sign_in_or_out(options: SimpleNamespace, config: Path, screen: Any, load_servers: Callable,
                    make_chat: Callable) -> None:
     """For those who want to sign in beforehand, or to start over. The two functions are chat.py's:
     to sign in is to meet one server. Raises Problem."""
-    _, store = sign_in_story(config, screen.say)
+    oauth, store = sign_in_story(config, screen.say)
     if options.login:
         servers = only(options.login, load_servers(config))
         with make_chat(servers=servers) as chat:
@@ -162,13 +163,15 @@ def sign_in_or_out(options: SimpleNamespace, config: Path, screen: Any, load_ser
     if options.logout:
         screen.say(f"Signed out of {options.logout}." if store.forget(options.logout) else
                    f"There is no login to {options.logout}.")
-    logins = store.overview() if options.logins else []
+    from chapters.token_file import as_each
+    logins = as_each(oauth.Tokens, store.read()["tokens"]) if options.logins else {}
     if options.logins and not logins:
         screen.say("You are signed in nowhere.")
-    for login in logins:
-        until = time.strftime("%c", time.localtime(login.until)) if login.until else "it is refused"
-        screen.say(f"{login.server}: signed in at {login.issuer}, until {until}" +
-                   (" (renewed by itself)" if login.renews else ""))
+    for name, tokens in logins.items():
+        end = tokens.expires_at  # seconds since 1970; None: nobody said
+        until = time.strftime("%c", time.localtime(end)) if end else "it is refused"
+        screen.say(f"{name}: signed in at {tokens.issuer}, until {until}" +
+                   (" (renewed by itself)" if tokens.refresh_token else ""))
 
 
 def only(name: str, servers: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 r"""The outside: what may we believe of what comes from there, and what may we show?
 
-Servers, models and files are written by strangers. What they send may be broken, may be of another
-kind than agreed, or may hold a code that clears your screen. So it comes in through this file, and
-goes to your terminal through this file:
+What servers, models and files hold was written by strangers. It may be broken or of another kind
+than agreed, or clear your screen. So it comes in and goes to your terminal through this file:
 
     b'{"a": NaN}'               loads     raises ValueError: that is not JSON
     {"tools": 7,}               read_json says where, and what to do, to the person who wrote it
@@ -10,31 +9,29 @@ goes to your terminal through this file:
     "\x1b[2Jred\a"              clean     "red": no code reaches the terminal
     "https://x.com/?key=abc"    without_secrets    "https://x.com/?key=***"
 
-And it names what can go wrong. Whatever is wrong has an addressee: a Problem is for the person at
-the keyboard, a Failure is a Problem with one server (in a tool call, the model reads it), and every
-other exception is a bug in this program.
+And it names what can go wrong: a Problem is for the person at the keyboard, a Failure is a Problem
+with one server (in a tool call, the model reads it), and all else is a bug in this program.
 
-JSON is RFC 8259, https://www.rfc-editor.org/rfc/rfc8259. The control codes are ECMA-48.
-
-Left out: whether a result has the shape that its server has promised (`outputSchema`).
+JSON is RFC 8259, https://www.rfc-editor.org/rfc/rfc8259, the control codes are ECMA-48. Left out:
+whether a result has the shape that its server has promised (`outputSchema`).
 
 Try it:
 
 >>> loads(b'{"tools": [{"name": "add"}]}')
 {'tools': [{'name': 'add'}]}
->>> as_list({"tools": 7}["tools"])
-[]
 >>> clean("\x1b[31mred\x1b[0m\a \x1b]52;c;Y2xpcA==\x07") + clean("می‌خواهم")
 'red می\u200cخواهم'
 >>> without_secrets("https://me:pass@example.com/mcp?token=abc&x")
 'https://***@example.com/mcp?token=***&***'
 """
 
+import contextlib
 import json
 import math
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import Any, TypeGuard
 from urllib.parse import unquote
@@ -205,8 +202,9 @@ def one_line(text: object) -> str:
 
 
 def briefly(problem: object) -> str:
-    """What happened and what to do: at most two lines, whatever a server has put into them."""
-    return "\n".join(line[:280] for line in clean(problem).split("\n")[:2]).strip()
+    """What happened and what to do: at most two lines, and long ones without their middle."""
+    return "\n".join(line if len(line) < 600 else f"{line[:350]} ... {line[-240:]}"
+                     for line in clean(problem).split("\n")[:2]).strip()
 
 
 def without_secrets(url: str) -> str:
@@ -235,15 +233,19 @@ def has_token(server: Any) -> bool:
 
 
 def open_browser(url: str) -> bool:
-    """Open a page, if there is a screen for it. (Over ssh, or in a container, this would start a
-    browser made of characters, in the middle of our chat.) Returns whether a browser was started.
-    That somebody has seen the address first is up to the caller."""
+    """Open a page whose address somebody has seen; return whether a browser was started. (Over ssh,
+    or in a container, it would be one made of characters, in the middle of our chat.)"""
     import webbrowser  # seldom needed, and a start should be fast
     remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
     dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
-    if (remote or dark) and not os.getenv("BROWSER"):
-        return False
-    try:
-        return webbrowser.open(url)
-    except (webbrowser.Error, OSError, ValueError):  # (ValueError: $BROWSER makes no sense)
-        return False
+    opened: list[bool] = []
+
+    def work() -> None:
+        with contextlib.suppress(webbrowser.Error, OSError, ValueError):  # $BROWSER makes no sense
+            opened.append(webbrowser.open(url))
+
+    thread = threading.Thread(target=work, daemon=True)
+    if os.getenv("BROWSER") or not (remote or dark):
+        thread.start()
+        thread.join(1)  # (a command in $BROWSER may run until its window is closed)
+    return thread.is_alive() or True in opened

@@ -47,7 +47,7 @@ def gist(text: str) -> str:
     '### Error There is no such page.'
     """
     text = " ".join(text.split())
-    return text if len(text) < 200 else f"{text[:100]} ... {text[-95:]}"
+    return text if len(text) < 400 else f"{text[:100]} ... {text[-295:]}"
 
 
 def for_reading(arguments: dict) -> str:

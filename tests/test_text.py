@@ -15,7 +15,7 @@ from patience import PATIENCE
 import chapters
 import chat
 import demo
-import oauth_handler
+from chapters import challenges
 from chapters.commands import COMMANDS
 from chapters.events import Event, Found
 from chapters.versions import ABOUT_US
@@ -24,11 +24,13 @@ from demo.pretend_model import serve_model
 HERE = Path(__file__).resolve().parent.parent
 README = (HERE / "README.md").read_text(encoding="utf-8")
 SOURCE = (HERE / "chat.py").read_text(encoding="utf-8")
+SECOND = (HERE / "oauth_handler.py").read_text(encoding="utf-8")  # the second story
 CHAPTERS = {path.stem: path.read_text(encoding="utf-8")  # by name: the text of each
             for path in sorted((HERE / "chapters").glob("*.py")) if path.stem != "__init__"}
-PROGRAMS = "".join([SOURCE, *CHAPTERS.values(), *((HERE / name).read_text(encoding="utf-8")
-                                                  for name in ("chat-lmstudio.py",
-                                                               "oauth_handler.py"))])
+SIGNING_IN = set(re.findall(r"^    (\w+) ", (chapters.__doc__ or "").partition("\nSigning in")[2]
+                            .partition("\n\nThe")[0], re.MULTILINE))  # those of the second story
+PROGRAMS = "".join([SOURCE, SECOND, *CHAPTERS.values(),
+                    (HERE / "chat-lmstudio.py").read_text(encoding="utf-8")])
 WRITTEN_BY_US = sorted({path for pattern in (
     "*.py", "*.md", "*.json", "*.toml", "*.example", "*/*.py", "*/*.md", "tests/*/*.py",
     "tests/*/*.cjs", "tests/*/*.json", ".ci/run", ".github/*/*.yml")
@@ -72,9 +74,10 @@ def test_the_map_in_the_docstring_is_the_order_of_the_file():
     assert on_the_map == in_the_file and len(on_the_map) > 3
 
 
-def test_the_story_is_short_and_so_is_each_of_its_functions():
-    assert SOURCE.count("\n") <= 700
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(ast.parse(SOURCE))
+@pytest.mark.parametrize("source", [SOURCE, SECOND], ids=["chat.py", "oauth_handler.py"])
+def test_a_story_is_short_and_so_is_each_of_its_functions(source):
+    assert source.count("\n") <= 700
+    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(ast.parse(source))
                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
     assert {name: length for name, length in lengths.items() if length > 40} == {}
 
@@ -82,11 +85,12 @@ def test_the_story_is_short_and_so_is_each_of_its_functions():
 def test_there_are_not_too_many_chapters_and_none_is_long():
     lengths = {name: text.count("\n") for name, text in CHAPTERS.items()}
     assert {name: length for name, length in lengths.items() if not 40 <= length <= 250} == {}
-    assert len(lengths) <= 25
+    assert len(lengths.keys() - SIGNING_IN) <= 25 and 1 < len(SIGNING_IN) < 5
 
 
 def test_nobody_is_told_what_to_skip():
-    for name, text in {"chat.py": SOURCE, "README.md": README, **CHAPTERS}.items():
+    stories = {"chat.py": SOURCE, "oauth_handler.py": SECOND, "README.md": README}
+    for name, text in {**stories, **CHAPTERS}.items():
         for words in "skip this", "first reading":
             assert words not in text.lower(), name
 
@@ -123,10 +127,18 @@ def test_the_chapters_do_not_go_round_in_circles():
     graphlib.TopologicalSorter(needs).prepare()  # or it raises, and shows the circle
 
 
-def test_the_second_story_stands_alone_but_for_what_comes_from_outside():
-    found = imports((HERE / "oauth_handler.py").read_text(encoding="utf-8"))
-    ours = {one for one in found if one.partition(".")[0] in ("chat", "chapters", "demo")}
-    assert ours <= {"chapters.outside"}
+def test_the_second_story_stands_alone_but_for_its_chapters_and_what_comes_from_outside():
+    for text in [SECOND, *(CHAPTERS[name] for name in SIGNING_IN)]:
+        ours = {one for one in imports(text) if re.match("(chat|chapters|demo)\\b", one)}
+        assert ours <= {f"chapters.{name}" for name in {*SIGNING_IN, "outside"}}
+
+
+def test_a_start_without_sign_in_does_not_load_the_second_story_nor_its_chapters():
+    program = "import sys, chat; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=HERE, capture_output=True,
+                            text=True).stdout.split()
+    assert "chapters.outside" in loaded
+    assert not {"oauth_handler", *(f"chapters.{name}" for name in SIGNING_IN)} & set(loaded)
 
 
 def test_the_lists_of_chapters_have_each_of_them_with_its_question():
@@ -234,7 +246,7 @@ def test_no_file_tells_of_the_computer_that_it_was_written_on(path):
 
 def test_the_readmes_table_of_sign_in_settings_is_complete():
     section = README.partition('Settings inside `"oauth": {...}`')[2].partition("\n### ")[0]
-    assert set(re.findall(r"^\| `([a-z_]+)`", section, re.MULTILINE)) == set(oauth_handler.OPTIONS)
+    assert set(re.findall(r"^\| `([a-z_]+)`", section, re.MULTILINE)) == set(challenges.OPTIONS)
 
 
 # ── Habits ───────────────────────────────────────────────────────────────────────────────

@@ -1,14 +1,18 @@
 """What the tests of oauth_handler.py share: a small world with a person, a browser and a clock."""
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import requests
 from login_server import AuthorizationServer, McpServer
 from patience import PATIENCE
 
-from oauth_handler import LoginNeeded, OAuth, OAuthError, TokenStore
+from chapters.challenges import LoginNeeded, OAuthError
+from chapters.token_file import TokenStore
+from oauth_handler import OAuth
 
 CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
 
@@ -22,7 +26,7 @@ class World:
         self.auth_server = AuthorizationServer()
         self.server = McpServer(self.auth_server)
         self.lines: list[str] = []          # what was printed
-        self.typed: list[str] = []          # what will be typed
+        self.typed: list = []               # lines to type, or functions that return one
         self.opened: list[str] = []         # pages that the browser was sent to
         self.pages: list[requests.Response] = []      # and what it showed in the end
         self.failures: list[str] = []       # errors that were raised
@@ -42,13 +46,22 @@ class World:
     def store(self, **options) -> TokenStore:
         return TokenStore(self.file, say=self.lines.append, **options)
 
+    @contextlib.contextmanager
+    def keyboard(self) -> Iterator["World"]:
+        """In place of the terminal's."""
+        yield self
+
+    def line(self) -> str | None:
+        """The next line that is typed; None: nobody types."""
+        line = self.typed.pop(0) if self.typed else None
+        return line() if callable(line) else line
+
     def auth(self, store: TokenStore | None = None, url: str = "", person: bool = True,
-             browser=None, patience: float = 5, ask=None, **settings) -> OAuth:
+             browser=None, patience: float = 5, **settings) -> OAuth:
         settings.setdefault("redirect_port", 0)
         return OAuth("sheets", url or self.server.url, settings, store or self.store(),
                      person=person, say=self.lines.append, open_browser=browser or self.browser,
-                     ask=ask or (lambda prompt: self.typed.pop(0)), now=lambda: self.seconds,
-                     patience=patience)
+                     typed=self.keyboard, now=lambda: self.seconds, patience=patience)
 
     def call(self, auth: OAuth, logins: int = 4) -> int:
         """Send one request as chat.py does: sign in if somebody must, and send it again."""
