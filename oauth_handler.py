@@ -177,7 +177,7 @@ def discover(server_url: str, challenge: dict[str, str], settings: dict) -> tupl
     else:
         if len(ours) < 2:
             missing = [f' Set "{name}" too.' for name in names if ours and name not in settings]
-            raise Problem(" Before, ".join(mistakes) + "".join(missing))
+            raise Problem(" Its own answer: ".join(mistakes) + "".join(missing))
         place = server.get("registration_endpoint")
         found = {**ours, "registration_endpoint": is_safe(place, server_url) and place}
     # Under this name we remember what we are there.

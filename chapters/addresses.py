@@ -50,8 +50,8 @@ UNSAFE = "the server sent an unsafe sign-in address. Check the server's URL, or 
 WHY_NOT = [
     ("ProxyError", "your proxy doesn't let us through", "Look at HTTPS_PROXY and NO_PROXY."),
     ("NameResolution|gaierror", "there is no such host", "Or is this computer offline?"),
-    ("SSL", "its certificate can't be trusted", "Behind a company's proxy, put the file with the "
-     "company's certificate into REQUESTS_CA_BUNDLE."),
+    ("SSL", "no safe https connection", "Behind a company's proxy, put the file with the company's "
+     "certificate into REQUESTS_CA_BUNDLE."),
     ("Timeout", "no answer in time", "Try again later."),
     ("refused", "connection refused", "Try again later."),
     ("", "the connection broke off", "Check your connection and try again."),

@@ -62,8 +62,8 @@ PAGE_HEADERS = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no
                 "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
                 "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
                 "Connection": "close"}
-PASTE = ("  If the browser ends at a page that can't be reached, paste the full address of that page"
-         "\n  here and press Enter. (It will not be shown.)")
+PASTE = ("  If the browser ends at a page that can't be reached, paste the full address of it here "
+         "and\n  press Enter. (It will not be shown.)")
 
 
 class Callback:

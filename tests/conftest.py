@@ -63,6 +63,19 @@ def stdio_server(tmp_path):
     return lambda body: ScriptedStdio(next(folders), body)
 
 
+@pytest.fixture
+def world(tmp_path, capfd, caplog, monkeypatch):
+    """A server, its authorization server, and somebody who signs in (oauth_world.py). Before it
+    ends, everything printed, logged and shown is searched for secrets."""
+    from oauth_world import World  # few need it
+    monkeypatch.setenv("NETRC", os.devnull)
+    world = World(tmp_path)
+    yield world
+    world.close()
+    printed = capfd.readouterr()
+    world.search_for_secrets(printed.out + printed.err + caplog.text)
+
+
 @pytest.fixture(autouse=True)
 def nothing_of_this_computer(monkeypatch):
     """No test depends on the keys and proxies of whoever runs it."""

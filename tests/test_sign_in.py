@@ -4,14 +4,18 @@ test_oauth_handler.py."""
 
 import json
 import os
+import re
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from folder import model_for
 from login_server import AuthorizationServer, McpServer, Reply, Visit
+from oauth_world import free_port
 from scripted_model import ScriptedModel, says, wants
 from terminal import CTRL_C, ROOT, Terminal, run
 
@@ -32,7 +36,8 @@ FIRST_LOGIN = """\
   [OK] Client registered successfully
 
   Opening browser for OAuth authentication...
-"""
+  If the browser does not open, copy this address:
+{origin}/authorize?"""
 SIGNED_IN = """\
   Waiting for authorization...
 
@@ -101,7 +106,8 @@ def test_the_first_time_you_sign_in_and_from_then_on_it_is_remembered(tmp_path, 
 
 def test_the_readme_shows_the_lines_that_are_printed():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert FIRST_LOGIN.format(origin="https://id.workato.com/oauth") + SIGNED_IN in readme
+    first = FIRST_LOGIN.format(origin="https://id.workato.com/oauth")
+    assert re.search(re.escape(first) + r"\S+\n" + re.escape(SIGNED_IN), readme)
 
 
 def test_a_token_that_is_refused_in_the_middle_of_an_answer(tmp_path, sheets, model):
@@ -156,6 +162,93 @@ def test_ctrl_c_while_the_browser_is_open_cancels_that_login_only(tmp_path, shee
         start = terminal.wait_for("You: ")
     assert "OAuth authentication failed for sheets: login cancelled" in start
     assert "  - toy: 5 tools\n" in start
+
+
+def page_in(shown: str) -> dict[str, str]:
+    """What the login page is told, by the address that was printed."""
+    [page] = re.findall(r"^http://\S+/authorize\?(\S+)$", shown, re.MULTILINE)
+    return dict(parse_qsl(page))
+
+
+def test_an_address_is_pasted_although_a_browser_was_opened_and_nothing_typed_is_a_question(
+        tmp_path, sheets, model):
+    with Terminal("chat.py", cwd=tmp_path, BROWSER="true") as terminal:
+        asked = page_in(terminal.wait_for("  Waiting for authorization...\n"))
+        terminal.type("What is on my mind?\n")
+        terminal.wait_for("That is not the address of this login. It starts with http://localhost:")
+        # (Its code is longer than a line of a terminal may be.)
+        back = {**sheets.auth_server.callback(asked), "more": "x" * 5000}
+        terminal.type(f"{asked['redirect_uri']}?{urlencode(back)}\nToo early?\nHalf a li")
+        start = terminal.wait_for("You: ")
+        model.script += [says("Hello.")]
+        answer = terminal.ask("Hello?")
+
+    assert "[SUCCESS] Token stored for future use" in start and "  - sheets: 1 tool\n" in start
+    assert "A: Hello." in answer
+    [conversation] = [sent["messages"] for sent in model.was_sent]
+    assert [one["content"] for one in conversation if one["role"] == "user"] == ["Hello?"]
+    assert no_secret_in(terminal.text, sheets) and "mind" not in terminal.text
+
+
+def test_the_keys_that_are_typed_are_shown_again_after_a_sign_in(tmp_path, sheets, model):
+    with Terminal("chat.py", cwd=tmp_path, BROWSER="true") as terminal:
+        terminal.wait_for("  Waiting for authorization...\n")
+        terminal.press_until(CTRL_C, "You: ")
+        terminal.type("visible")
+        terminal.wait_for("visible")
+
+
+def test_a_browser_that_runs_until_its_window_is_closed_does_not_hold_up_the_terminal(
+        tmp_path, sheets, model):
+    note = tmp_path / "browser.pid"
+    script = f"'echo $$ > {note}; curl -sL -o /dev/null \"$0\"; exec sleep 600'"
+    with Terminal("chat.py", cwd=tmp_path, BROWSER=f"sh -c {script} %s") as terminal:
+        start = terminal.wait_for("You: ")
+        number = int(note.read_text())
+        os.kill(number, 0)  # or it raises: its window is still open
+        os.kill(number, signal.SIGKILL)
+
+    assert FIRST_LOGIN.format(origin=sheets.auth_server.origin) in start and SIGNED_IN in start
+
+
+def test_after_a_program_was_killed_in_mid_login_the_next_one_registers_anew(tmp_path, sheets):
+    (tmp_path / "mcp_servers.json").write_text(json.dumps({"servers": [
+        {"name": "sheets", "url": sheets.url, "auth_type": "oauth",
+         "oauth": {"redirect_port": free_port()}}]}))
+    sheets.auth_server.strict = True
+    with Terminal("chat.py", "--login", "sheets", cwd=tmp_path, BROWSER=BROWSER) as terminal:
+        assert terminal.exit_status() == 0
+    sheets.auth_server.restart()
+    tokens = tmp_path / ".mcp_tokens.json"
+    tokens.write_text(json.dumps({**json.loads(tokens.read_text()), "tokens": {}}))
+    with Terminal("chat.py", "--login", "sheets", cwd=tmp_path, BROWSER=BROWSER) as terminal:
+        terminal.wait_for("  Waiting for authorization...\n")
+        terminal.process.kill()
+    with Terminal("chat.py", "--login", "sheets", cwd=tmp_path, BROWSER=BROWSER) as terminal:
+        assert terminal.exit_status() == 0
+    assert len(sheets.auth_server.asked("/register")) == 2
+
+
+def test_a_message_is_not_cut_in_its_advice(tmp_path, sheets):
+    del sheets.auth_server.metadata["registration_endpoint"]
+    with Terminal("chat.py", "--login", "sheets", cwd=tmp_path, BROWSER="true") as terminal:
+        assert terminal.exit_status() == 1
+    assert 'in the "oauth" section of mcp_servers.json.\n' in terminal.rest()
+
+
+def test_the_file_of_fastchat_mcp_works_unchanged(tmp_path, sheets, model):
+    """It names 127.0.0.1, and its server calls itself localhost."""
+    (tmp_path / "mcp_servers.json").write_text(json.dumps({"app_name": "x", "mcp_servers": {
+        "sheets": {"protocol": "MCP", "transport": "httpstream", "name": "sheets",
+                   "httpstream-url": sheets.url, "description": "Sheets.",
+                   "auth": {"required": True, "post_body": {"username": "ada", "password": "pw"}}}
+    }}))
+    sheets.resource["resource"] = sheets.url.replace("127.0.0.1", "localhost")
+    model.script += [wants("sheets__rows", {}), says("3.")]
+    done = run("chat.py", "How many?", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "3.\n"), done.stderr
+    [form] = [visit.form for visit in sheets.auth_server.asked("/authorize")]
+    assert (form["username"], form["password"]) == ("ada", "pw")
 
 
 def test_where_nobody_is_nobody_is_asked(tmp_path, sheets, model):

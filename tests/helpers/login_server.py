@@ -98,7 +98,8 @@ class Site:
 
 
 class AuthorizationServer(Site):
-    """Signs in everybody who comes, without a question, and otherwise goes by the book."""
+    """Signs in everybody who comes, without a question, and otherwise goes by the book. `strict`,
+    it also remembers its clients, as many do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +115,8 @@ class AuthorizationServer(Site):
         self.registered: dict = {}               # added to the answer of /register
         self.token_answer: dict = {"expires_in": 3600}
         self.secret: str | None = None           # what clients must show, if anything
-        self.clients: set[str] = set()
+        self.clients: dict[str, str] = {}        # and the scopes that each was registered with
+        self.strict = False                      # whether it takes those seriously
         self.codes: dict[str, dict] = {}         # what each was asked for with
         self.valid: dict[str, str] = {}          # tokens, and what they allow
         self.refreshing: dict[str, str] = {}     # refresh tokens, good once
@@ -125,15 +127,20 @@ class AuthorizationServer(Site):
                       "/authorize": self.authorize, "/register": self.register,
                       "/token": self.token}
 
+    def restart(self) -> None:
+        """With empty memory."""
+        for memory in (self.clients, self.codes, self.valid, self.refreshing):
+            memory.clear()
+
     def secretly(self, kind: str) -> str:
         text = f"{kind}-{secrets.token_urlsafe(16)}"
         self.confidential.add(text)
         return text
 
     def register(self, visit: Visit) -> Reply:
-        client_id = f"client-{secrets.token_hex(4)}"
-        self.clients.add(client_id)
-        return Reply(201, {**json.loads(visit.body), "client_id": client_id, **self.registered})
+        client_id, about = f"client-{secrets.token_hex(4)}", json.loads(visit.body)
+        self.clients[client_id] = about.get("scope", "")
+        return Reply(201, {**about, "client_id": client_id, **self.registered})
 
     def callback(self, asked: dict[str, str]) -> dict[str, str]:
         """What the browser brings back."""
@@ -144,6 +151,12 @@ class AuthorizationServer(Site):
     def authorize(self, visit: Visit) -> Reply:
         asked = {**visit.query, **visit.form}
         back = urlencode(self.callback(asked))
+        if self.strict and asked["client_id"] not in self.clients:
+            return Reply(400, b"<h1>invalid_client</h1>")  # where to should it send the browser?
+        if self.strict and not set(asked.get("scope", "").split()) <= set(
+                self.clients[asked["client_id"]].split()):
+            back = urlencode({"error": "invalid_scope", "state": asked["state"],
+                              "iss": self.metadata["issuer"]})
         return Reply(302, headers={"Location": f"{asked['redirect_uri']}?{back}"})
 
     def token(self, visit: Visit) -> Reply:

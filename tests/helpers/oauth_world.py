@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import requests
-from login_server import AuthorizationServer, McpServer
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from login_server import AuthorizationServer, McpServer, Reply
 from patience import PATIENCE
 
 from chapters.challenges import LoginNeeded, OAuthError
@@ -112,3 +116,83 @@ class World:
     def close(self) -> None:
         self.auth_server.close()
         self.server.close()
+
+
+# ── What is changed in it ────────────────────────────────────────────────────────────────
+
+F = "OAuth authentication failed for sheets: "
+
+
+WELL_KNOWN = "/.well-known/oauth-authorization-server"
+
+
+RESOURCE = "/.well-known/oauth-protected-resource/mcp"
+
+
+def answers(*args, **more):
+    return lambda visit: Reply(*args, **more)
+
+
+def html(visit):
+    return Reply(200, b"<!doctype html><title>An app</title>")
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class Browser:
+    """A browser that brings back something else: `change` edits the query, as a dict."""
+
+    def __init__(self, world, *changes):
+        self.world, self.changes, self.seen = world, changes, []
+
+    def __call__(self, url):
+        self.world.opened.append(url)
+
+        def visit():
+            asked = {key: value for key, [value] in parse_qs(urlsplit(url).query).items()}
+            good = self.world.auth_server.callback(asked)
+            for change in self.changes:
+                query = change(dict(good))
+                self.seen.append(requests.get(asked["redirect_uri"], params=query,
+                                              timeout=PATIENCE))
+
+        threading.Thread(target=visit, daemon=True).start()
+        return True
+
+
+def query(**changes):
+    return lambda good: {key: value for key, value in {**good, **changes}.items()
+                         if value is not None}
+
+
+def as_it_is(good):
+    return good
+
+
+def address_of(world, **changes):
+    """What stands in the address bar in the end, on a computer where nobody listens."""
+    asked = {key: value for key, [value] in parse_qs(urlsplit(world.opened[-1]).query).items()}
+    good = {**world.auth_server.callback(asked), **changes}
+    return requests.Request("GET", asked["redirect_uri"], params=good).prepare().url
+
+
+def no_browser(world):
+    def open_page(url):
+        world.opened.append(url)
+        return False
+    return open_page
+
+
+nonsense = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) |
+    st.sampled_from(["https://", "http://localhost:x/", "//", "S256", "code", "1e400", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner,
+                                                               max_size=3), max_leaves=6)
+
+
+quickly = settings(max_examples=60, derandomize=True,
+                   suppress_health_check=[HealthCheck.function_scoped_fixture])

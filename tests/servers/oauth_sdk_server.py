@@ -85,15 +85,17 @@ class Everybody:
 
 
 @contextlib.contextmanager
-def sdk_server() -> Iterator[tuple[str, Everybody]]:
-    """Its address, and what it knows."""
-    listening = socket.create_server(("127.0.0.1", 0))
+def sdk_server(everybody: Everybody | None = None, port: int = 0, required: str = "read"
+               ) -> Iterator[tuple[str, Everybody]]:
+    """Its address, and what it knows. After a restart, it may know it still, and want another
+    scope."""
+    listening = socket.create_server(("127.0.0.1", port))
     origin = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    everybody = Everybody()
+    everybody = everybody or Everybody()
     settings = AuthSettings(
-        issuer_url=origin, resource_server_url=f"{origin}/mcp", required_scopes=["read"],
+        issuer_url=origin, resource_server_url=f"{origin}/mcp", required_scopes=required.split(),
         validate_token_resource=True, client_registration_options=ClientRegistrationOptions(
-            enabled=True, valid_scopes=["read", "write"], default_scopes=["read"]))
+            enabled=True, valid_scopes=["read", "write"], default_scopes=required.split()))
     app = MCPServer("sheets", auth_server_provider=everybody, auth=settings).streamable_http_app()
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
