@@ -180,7 +180,6 @@ def discover(server_url: str, challenge: dict[str, str], settings: dict) -> tupl
             raise Problem(" Its own answer: ".join(mistakes) + "".join(missing))
         place = server.get("registration_endpoint")
         found = {**ours, "registration_endpoint": is_safe(place, server_url) and place}
-    # Under this name we remember what we are there.
     return resource, {**found, "name": found.get("issuer") or origin(found["token_endpoint"])}
 
 
@@ -211,7 +210,6 @@ def choose_scope(settings: dict, challenge: dict[str, str], resource: dict, serv
 # registration is used again only if the last sign-in with it has brought us an answer.
 
 METHODS = ("none", "client_secret_basic", "client_secret_post")  # to show a secret, see Part 5
-
 
 @dataclass(frozen=True)
 class Client:
@@ -618,8 +616,7 @@ class OAuth(challenges.Bearer):
         """Where the answer comes to. (A machine needs no web server for that.)"""
         port = self.settings.get("redirect_port", 8080)
         if self.by_machine:
-            return contextlib.nullcontext(loopback.Callback(
-                f"http://localhost:{port or 8080}/callback"))
+            return contextlib.nullcontext(loopback.Callback(port or 8080))
         advice = " and register http://localhost:8765/callback with your client"
         return loopback.listening(port, advice * ("client_id" in self.settings), self.typed)
 
@@ -652,6 +649,9 @@ class OAuth(challenges.Bearer):
                 raise Problem(self.problem)
             self.logins += 1
             self.step_ups += bool(scope)
+
+    def scopes_at(self, challenge: dict[str, str]) -> object:
+        return find_resource(self.url, challenge).get("scopes_supported")
 
     def stored(self, saved: dict | None = None) -> Tokens | None:
         """What the file has for us. A token for another server, or another client, isn't ours."""

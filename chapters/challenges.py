@@ -132,7 +132,7 @@ class Bearer(AuthBase):
             # A token can't be widened. It takes a login, for what we had and what is missing.
             had = self.stored()
             have = scopes_in(had.asked_for, had.scope) if had else []
-            need = scopes_in(challenge.get("scope")) if widen else []
+            need = scopes_in(challenge.get("scope") or self.scopes_at(challenge)) if widen else []
             if set(need) <= set(have) or self.step_ups >= MAX_STEP_UPS:
                 raise OAuthError(f"{self.name}: signed in, but not allowed to do this "
                                  "(403 Forbidden). Ask the server's owner for access.")

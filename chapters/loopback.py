@@ -69,8 +69,8 @@ PASTE = ("  If the browser ends at a page that can't be reached, paste the full 
 class Callback:
     """What comes back: from a browser, in its own threads, or pasted."""
 
-    def __init__(self, redirect_uri: str):
-        self.redirect_uri = redirect_uri
+    def __init__(self, port: int):
+        self.redirect_uri = f"http://localhost:{port}/callback"
         self.typed: Any = None  # a Keyboard, if there is one
         self.expect(lambda query: None)
 
@@ -227,7 +227,7 @@ def listening(port: int, advice: str = "", typed: Callable[[], Any] = Keyboard
                         f'"redirect_port" to another number, for example 8765{advice}.',
                         "the port is in use") from None
             port = servers[0].server_address[1]
-        callback = Callback(f"http://localhost:{port}/callback")
+        callback = Callback(port)
         for server in servers:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
             at_the_end.callback(server.shutdown)

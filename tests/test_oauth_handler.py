@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -761,6 +762,20 @@ def test_a_step_up_beyond_what_was_registered_gets_a_new_registration(world):
     assert asked_scopes(world) == ["read", "read write", "read write"]
 
 
+def test_a_step_up_whose_scope_stands_only_in_the_resource_metadata(world):
+    world.server.resource["scopes_supported"] = ["read"]
+    auth = world.auth()
+    world.call(auth)
+    fine = world.server.pages["/mcp"]
+    world.server.resource["scopes_supported"] = ["read", "write"]
+    world.server.pages["/mcp"] = lambda visit: fine(visit) if "write" in \
+        world.auth_server.valid.get(visit.token, "") else Reply(403, headers={
+            "WWW-Authenticate": 'Bearer error="insufficient_scope"'})
+
+    assert world.call(auth) == 200
+    assert asked_scopes(world) == ["read", "read write"]
+
+
 @pytest.mark.parametrize("error", ["invalid_scope", "invalid_client", "unauthorized_client"])
 def test_a_registration_that_is_refused_at_the_token_endpoint_is_made_anew_once(world, error):
     port = free_port()
@@ -905,10 +920,12 @@ def test_the_sdks_own_authorization_server_restarted_with_one_more_required_scop
 
     def hello(url):
         auth = world.auth(url=url, redirect_port=port)
-        with contextlib.suppress(LoginNeeded):
-            return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=PATIENCE)
-        auth.login()
-        return requests.post(url, json=HELLO, headers=ACCEPT, auth=auth, timeout=PATIENCE)
+        send = partial(requests.post, url, json=HELLO, headers=ACCEPT, auth=auth, timeout=PATIENCE)
+        try:
+            return send()
+        except LoginNeeded as needed:
+            needed.login()
+            return send()
 
     port = free_port()
     with sdk_server() as (url, auth_server):
