@@ -138,7 +138,7 @@ def look_up(issuer: str, near: str) -> dict:
 
 
 def mistake_in(server: dict, issuer: str, near: str, needs_pkce: bool) -> str:
-    """Why we won't sign in at an authorization server with this metadata. "": we will."""
+    """What is wrong with the metadata of this issuer ("": of who has no name). "": nothing."""
     named = str(server.get("issuer", ""))
     if issuer and not is_safe(issuer, near):
         return addresses.UNSAFE
@@ -695,6 +695,6 @@ class OAuth(challenges.Bearer):
             if not must and self.now() < (old.expires_at or math.inf):
                 return old             # for its last minute
             raise OAuthError(f"Could not renew the login for {self.name} right now "
-                                        f"({problem.reason}). Try again in a moment.") from None
+                             f"({problem.reason}). Try again in a moment.") from None
         saved["tokens"][self.name] = asdict(tokens)
         return tokens

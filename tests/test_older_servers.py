@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import HTTPServer
+from types import SimpleNamespace
 
 import pytest
 from patience import PATIENCE, eventually
@@ -336,7 +337,7 @@ def test_a_call_that_is_resumed_again_and_again_has_its_time_too(http_server, me
 def test_a_call_that_runs_is_not_made_again_after_a_login(http_server, meet, do):
     def credentials(request):  # once we have met, they are good for calls only
         if met and "tools/call" not in str(request.body):
-            needed.append(LoginNeeded(None, {}, "", ""))
+            needed.append(LoginNeeded(SimpleNamespace(name="s"), {}, "", ""))
             needed[-1].login = lambda: None  # after it, the call could be made again
             raise needed[-1]
         return request
