@@ -138,7 +138,7 @@ def look_up(issuer: str, near: str) -> dict:
 
 
 def mistake_in(server: dict, issuer: str, near: str, needs_pkce: bool) -> str:
-    """What is wrong with the metadata of this issuer ("": of who has no name). "": nothing."""
+    """What is wrong with the metadata that was found for this issuer. "": nothing."""
     named = str(server.get("issuer", ""))
     if issuer and not is_safe(issuer, near):
         return addresses.UNSAFE
@@ -444,12 +444,12 @@ class Tokens:
     client_id: str
     token_endpoint: str
     resource: str | None
-    scope: str                   # what we may do, and (not all of it may have been granted) ...
-    asked_for: str               # ... what we have asked for
+    scope: str                   # what we may do; it may be less than what we have asked for
     access_token: str = field(default="", repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     obtained_at: int | float = 0             # in seconds since 1970, like the next: tomorrow,
     expires_at: int | float | None = None    # nobody would know what "in an hour" was
+    asked_for: str = ""
 
     def fresh(self, now: float) -> bool:
         """Whether the access token will do for a request that takes a moment."""
@@ -560,7 +560,7 @@ class OAuth(challenges.Bearer):
                 client = register(server, self.name, callback.redirect_uri, scopes, self.report)
                 answer = self.get_tokens(server, client, resource, scope, callback)
         tokens = Tokens(addresses.canonical(self.url), server["name"], client.client_id,
-                        server["token_endpoint"], resource.get("resource"), scope, scope)
+                        server["token_endpoint"], resource.get("resource"), scope, asked_for=scope)
         with self.store.open() as saved:                                                 # Part 6
             saved["tokens"][self.name] = asdict(tokens.renewed(answer, self.now()))
         if self.store.memory is None:

@@ -1,6 +1,6 @@
 """oauth_handler.py, against an authorization server and an MCP server of ours (login_server.py).
 
-The numbers F1 to F48 are those of our list of what may go wrong. Nothing is patched: what the
+The numbers F1 to F56 are those of our list of what may go wrong. Nothing is patched: what the
 outside world does goes through the arguments of the class OAuth.
 """
 
@@ -293,7 +293,7 @@ def test_signing_out_and_the_overview(world):
 
 def test_secrets_stay_out_of_what_python_prints(world):
     client = oauth_handler.Client("config", "id", "the secret")
-    tokens = oauth_handler.Tokens("u", "i", "c", "t", None, "s", "s", "the secret", "the secret", 0)
+    tokens = oauth_handler.Tokens("u", "i", "c", "t", None, "s", "the secret", "the secret", 0, 0)
     assert "the secret" not in f"{client!r} {tokens!r} {Answer(200, {})!r}"
     world.auth_server.secret = "the secret"
     auth = world.auth(client_id="x", client_secret="the secret")

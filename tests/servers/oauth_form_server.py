@@ -1,6 +1,6 @@
 """The authorization server of the PyPI package mcp-oauth, whose login page takes a posted form.
 
-It needs mcp<2, so tests/test_oauth_handler.py starts this file in an environment of its own:
+It needs mcp<2, so tests/test_loopback.py starts this file in an environment of its own:
 uv run --no-project --with mcp-oauth --with "mcp<2" python tests/servers/oauth_form_server.py PORT
 """
 
