@@ -239,7 +239,6 @@ def open_browser(url: str) -> bool:
     remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
     dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
     opened: list[bool] = []
-
     def work() -> None:
         with contextlib.suppress(webbrowser.Error, OSError, ValueError):  # $BROWSER makes no sense
             opened.append(webbrowser.open(url))
