@@ -43,6 +43,7 @@ class World:
         self.folder, self.browser, self.auth_server = folder, browser, auth_server
         self.url, self.tokens, self.model = url, tokens, model
         self.page = browser.new_page()
+        browser.forget_addresses()  # in case that the test before has failed
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.redirect_port = found.getsockname()[1]
         self.configure()

@@ -139,6 +139,9 @@ class Chromium:
         text = self.opened.read_text() if self.opened.exists() else ""
         return text.split("\n")[:-1]
 
+    def forget_addresses(self) -> None:
+        self.taken = len(self.addresses)
+
     def next_address(self) -> str:
         """Wait until a program wants to open one more page."""
         eventually(lambda: len(self.addresses) > self.taken)
