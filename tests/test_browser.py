@@ -179,26 +179,25 @@ def test_an_authorization_server_that_has_lost_its_memory_in_the_middle_of_a_sig
     assert "  - sheets: 1 tool\n" in terminal.text
 
 
-@pytest.mark.parametrize("page", ["at the login", "when asked for consent"])
-def test_a_person_who_says_no(world, page):
+def test_a_person_who_says_no(world):
+    denied = "OAuth authentication failed for sheets: access was not granted in the browser."
     world.model.script += [says("Hello.")]
     with world.chat() as terminal:
         world.read_login_page(terminal)
-        if page == "when asked for consent":
-            world.log_in()
+        world.page.press("[ Cancel ]")
+        assert world.page.wait_for("close this page") == FAILED
+        assert denied in terminal.wait_for("You: ")
+        assert "A: Hello." in terminal.ask("Hello?")
+
+    with world.chat("--login", "sheets") as terminal:  # the second time, a page later
+        world.read_login_page(terminal)
+        world.log_in()
         world.page.press("[ Cancel ]")
         assert world.page.wait_for("close this page") == FAILED
         assert world.page.title == "Simple MCP Chat"
-        start = terminal.wait_for("You: ")
-        assert "A: Hello." in terminal.ask("Hello?")
-    assert ("OAuth authentication failed for sheets: access was not granted in the browser."
-            in start)
+        assert terminal.exit_status() == 1
+    assert denied in terminal.text
     assert not world.tokens
-
-    with world.chat("--login", "sheets") as terminal:  # and who has changed their mind
-        world.page = world.browser.new_page()
-        world.sign_in(terminal)
-        assert terminal.exit_status() == 0
 
 
 def test_a_scope_that_is_added_later(world):
