@@ -78,7 +78,9 @@ def width(character: str) -> int:
     kind = unicodedata.category(character)
     if kind in ("Mn", "Me", "Cf"):
         return int(character in "\ufe0f\xad")  # (the first one may widen what is before it)
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") or kind == "Cn" else 1
+    is_wide = unicodedata.east_asian_width(character) in ("W", "F") or kind == "Cn" or \
+        "\U0001f1e6" <= character <= "\U0001f1ff"  # (a flag is two such letters)
+    return 2 if is_wide else 1
 
 
 class Answer:

@@ -72,6 +72,7 @@ TEXTS = st.lists(st.text(max_size=8).map(clean) | st.sampled_from(
 @example("**one two**", [1, 10], 11)
 @example("- " + "some words and **more** " * 60, [*range(0, 1400, 9)], 40)  # longer than LONG
 @example("x" * 2500 + " and **more**", [*range(0, 2500, 99)], 20)
+@example("000000\u0e5c\u18f6🇳🇴🇳🇴000", [14], 20)
 def test_it_makes_no_difference_where_an_answer_is_cut(text, places, columns):
     at_once = shown(text, columns)
     assert shown(cut(text, places), columns).everything == at_once.everything
