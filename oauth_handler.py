@@ -51,7 +51,7 @@ import math
 import secrets  # random texts that nobody can guess
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial  # partial(f, x=1) is f with one of its arguments filled in
 from typing import Any
@@ -91,13 +91,11 @@ from chapters.outside import Problem, open_browser
 # Both must name what we asked about. Or one server could have us sign in for another.
 # https://modelcontextprotocol.io/specification/2026-07-28/basic/authorization
 
-NO_PKCE = ("the sign-in service does not offer PKCE (S256), so logging in would not be safe. Ask the "
-           "server's owner.")
+NO_PKCE = "the sign-in service does not offer PKCE (S256), so logging in would not be safe."
 NOTHING_FOUND = ("this server asks for a login but publishes no sign-in information. If it uses a "
                  'token, set "auth_type": "token"; otherwise set "client_id", "auth_url" and '
-                 '"token_url" in its "oauth" section.')
-INCOMPLETE = ("the sign-in service {issuer} sent incomplete data (no {missing}). Ask its owner, or "
-              'set "auth_url" and "token_url".')
+                 '"token_url".')
+INCOMPLETE = "the sign-in service {issuer} sent incomplete data (no {missing})."
 NAMES_ITSELF = ("the sign-in service names itself {named} but was found at {issuer}. Ask the "
                 "server's owner which sign-in addresses are right; they can be set as "
                 '"auth_url" and "token_url".')
@@ -139,8 +137,7 @@ def look_up(issuer: str, near: str) -> dict:
     return addresses.get_document(candidates, near).document or {}
 
 
-def mistake_in(server: dict, issuer: str, near: str, needed: Collection[str], needs_pkce: bool
-               ) -> str:
+def mistake_in(server: dict, issuer: str, near: str, needs_pkce: bool) -> str:
     """What is wrong with the metadata that was found for this issuer. "": nothing."""
     named = str(server.get("issuer", ""))
     if issuer and not is_safe(issuer, near):
@@ -155,7 +152,7 @@ def mistake_in(server: dict, issuer: str, near: str, needed: Collection[str], ne
     if "S256" not in texts(methods):
         return NO_PKCE
     for key in challenges.ENDPOINTS:
-        if key in needed and not is_text(server.get(key)):
+        if key != "registration_endpoint" and not is_text(server.get(key)):
             return INCOMPLETE.format(issuer=clean(issuer), missing=key)
         if server.get(key) and not is_safe(server[key], near):
             return addresses.UNSAFE
@@ -164,27 +161,25 @@ def mistake_in(server: dict, issuer: str, near: str, needed: Collection[str], ne
 
 def discover(server_url: str, challenge: dict[str, str], settings: dict) -> tuple[dict, dict]:
     """Both documents, one after the other. The settings have the last word on two addresses."""
-    # Whoever sets all addresses knows what is there. And a machine needs no login page, nor PKCE.
-    for_a_machine = settings.get("grant_type") == "client_credentials"
-    names = {"token_endpoint": "token_url"}
-    names |= {} if for_a_machine else {"authorization_endpoint": "auth_url"}
-    by_hand = {key: settings[name] for key, name in names.items() if name in settings}
-    all_by_hand = len(by_hand) == len(names)
+    names = {"auth_url": "authorization_endpoint", "token_url": "token_endpoint"}
+    ours = {key: settings[name] for name, key in names.items() if name in settings}
     resource = find_resource(server_url, challenge)
+    # Whoever sets both addresses knows what is there. And a machine has no use for PKCE.
+    for_a_machine = settings.get("grant_type") == "client_credentials"
     mistakes: list[str] = []
     for server, issuer in challenges.documents(server_url, resource, look_up):
-        mistake = mistake_in(server, issuer, server_url, names, needs_pkce=not (
-            not resource or all_by_hand or for_a_machine))
-        # (A guess, and one address that isn't guessed, won't fit.)
-        if not mistake and (issuer or not by_hand or all_by_hand):
-            found = {**server, **by_hand}
+        mistake = mistake_in(server, issuer, server_url,
+                             needs_pkce=bool(resource) and len(ours) < 2 and not for_a_machine)
+        if not mistake and (issuer or len(ours) != 1):  # (a guess and one of ours won't fit)
+            found = {**server, **ours}
             break
         mistakes.insert(0, mistake if issuer else NOTHING_FOUND)
     else:
-        if not all_by_hand:
-            raise Problem(" Its own answer: ".join(mistakes))
+        if len(ours) < 2:
+            missing = [f' Set "{name}" too.' for name in names if ours and name not in settings]
+            raise Problem(" Its own answer: ".join(mistakes) + "".join(missing))
         place = server.get("registration_endpoint")
-        found = {**by_hand, "registration_endpoint": is_safe(place, server_url) and place}
+        found = {**ours, "registration_endpoint": is_safe(place, server_url) and place}
     return resource, {**found, "name": found.get("issuer") or origin(found["token_endpoint"])}
 
 
@@ -237,8 +232,8 @@ def choose_method(server: dict, secret: str | None, named: object = None) -> str
                  if one in METHODS and one in offered and (secret or one == "none")), "none")
 
 
-def find_client(settings: dict, known: dict[str, Client], server: dict, name: str,
-                redirect_uri: str, now: float) -> Client | None:
+def find_client(settings: dict, known: dict[str, Client], server: dict, redirect_uri: str,
+                now: float) -> Client | None:
     """Who we are without asking: by the settings, by the token file (`known`, by issuer), by a
     document about us. Raises Problem."""
     if "client_id" in settings:
@@ -246,7 +241,7 @@ def find_client(settings: dict, known: dict[str, Client], server: dict, name: st
                  one.client_id == settings["client_id"] and issuer != server["name"]]
         if moved:
             raise Problem(f"sign-in moved from {moved[0]} to {server['name']}. If that is "
-                          f'expected, run chat.py --logout {name} and update "client_id".')
+                          'expected, delete .mcp_tokens.json and update "client_id".')
         secret = settings.get("client_secret")
         return Client("config", settings["client_id"], secret, choose_method(server, secret),
                       redirect_uri=redirect_uri)
@@ -261,17 +256,13 @@ def find_client(settings: dict, known: dict[str, Client], server: dict, name: st
     return None
 
 
-def register(settings: dict, server: dict, name: str, redirect_uri: str, scope: str,
+def register(server: dict, name: str, redirect_uri: str, scope: str,
              say: Callable[[str], object]) -> Client:
     """Send a client registration. Raises Problem."""
-    by_hand, first = redirect_uri, ""  # for a client that is made by hand: its port must stay
-    if settings.get("redirect_port") == 0:
-        by_hand = "http://localhost:8080/callback"
-        first = 'Set "redirect_port" to a fixed number, like 8080. '
     if not server.get("registration_endpoint"):
         raise Problem(
-            f"this sign-in service does not register clients by itself. {first}Create an OAuth "
-            f'client there with the redirect address {by_hand}, then put its "client_id" (and '
+            "this sign-in service does not register clients by itself. Create an OAuth client "
+            f'there with the redirect address {redirect_uri}, then put its "client_id" (and '
             '"client_secret", if any) in the "oauth" section of mcp_servers.json.')
     say(f"  Registering OAuth client for {name}...")
     offered = texts(server.get("token_endpoint_auth_methods_supported"))
@@ -295,8 +286,7 @@ def register(settings: dict, server: dict, name: str, redirect_uri: str, scope: 
     if answer.status not in (200, 201):
         if said.get("error") == "invalid_redirect_uri":
             raise Problem(f"the sign-in service refused the address {redirect_uri} (invalid_"
-                          f'redirect_uri). {first}Create a client there by hand and set '
-                          '"client_id".')
+                          'redirect_uri). Create a client there by hand and set "client_id".')
         why = clean(said.get("error") or f"HTTP {answer.status}")
         raise Problem(f'registration was refused ({why}). Try later, or set "client_id".')
     client = read_registration(said, about_us, server)
@@ -402,9 +392,8 @@ REASONS = {
     "invalid_scope": "the sign-in service does not know one of the requested scopes. If you have "
                      'set "scopes", check them; if not, ask the server\'s owner.',
     **dict.fromkeys(("invalid_client", "unauthorized_client"),
-                    'the sign-in service does not accept this client. If you have set "client_id" '
-                    '(or "client_metadata_url"), check it, and "client_secret"; if not, ask the '
-                    "server's owner."),
+                    "the sign-in service does not accept this client. "
+                    'Check "client_id" and "client_secret".'),
 }
 
 
@@ -441,8 +430,8 @@ def token_request(endpoint: str, client: Client, form: dict[str, str | None]) ->
     token = found.get("access_token")
     if not is_text(token) or " " in str(token) or \
             str(found.get("token_type", "bearer")).lower() != "bearer":
-        raise Temporary("the sign-in service did not return a usable token. Try again, or ask the "
-                        "server's owner.", "an answer without a token")
+        raise Temporary("the sign-in service did not return a usable token.",
+                        "an answer without a token")
     return found
 
 
@@ -541,7 +530,7 @@ class OAuth(challenges.Bearer):
         self.by_machine = "login_form" in settings or \
             settings.get("grant_type") == "client_credentials"
         self.one_at_a_time = threading.Lock()
-        self.problem = ""  # why a login failed; only --login asks again, as a model never stops
+        self.problem = ""  # why a login failed; then we don't ask again, in this run
         self.logins = 0    # how many there were ...
         self.step_ups = 0  # ... and how many of them for more scopes than before
 
@@ -550,19 +539,16 @@ class OAuth(challenges.Bearer):
         # The port comes first: it is part of the redirect URI, and that of the registration.
         with self.listening() as callback:
             resource, server = discover(self.url, challenge, self.settings)              # Part 1
-            if "authorization_endpoint" in server:
-                self.report(f"  Discovered auth endpoint: {server['authorization_endpoint']}")
+            self.report(f"  Discovered auth endpoint: {server['authorization_endpoint']}")
             self.report(f"  Discovered token endpoint: {server['token_endpoint']}")
             if server.get("issuer") and "code_challenge_methods_supported" not in server:
                 self.report("  Note: it does not say whether it knows PKCE (S256). We use it.")
             scope = scope or choose_scope(self.settings, challenge, resource, server)
             known = find_client(self.settings, clients_in(self.store.read(), self.name), server,
-                                self.name, callback.redirect_uri, self.now())            # Part 2
+                                callback.redirect_uri, self.now())                       # Part 2
             if known:
                 self.keep(server, replace(known, answered=False))
-            make_client = partial(register, self.settings, server, self.name, callback.redirect_uri,
-                                  say=self.report)
-            client = known or make_client(scope)
+            client = known or register(server, self.name, callback.redirect_uri, scope, self.report)
             try:
                 answer = self.get_tokens(server, client, resource, scope, callback)  # Parts 3 to 5
             except Refused as error:
@@ -570,7 +556,8 @@ class OAuth(challenges.Bearer):
                 if not known or known.source != "registration" or error.code not in (
                         "invalid_client", "unauthorized_client", "invalid_scope"):
                     raise
-                client = make_client(" ".join(scopes_in(known.scope, scope)))
+                scopes = " ".join(scopes_in(known.scope, scope))
+                client = register(server, self.name, callback.redirect_uri, scopes, self.report)
                 answer = self.get_tokens(server, client, resource, scope, callback)
         tokens = Tokens(addresses.canonical(self.url), server["name"], client.client_id,
                         server["token_endpoint"], resource.get("resource"), scope, asked_for=scope)
@@ -630,7 +617,8 @@ class OAuth(challenges.Bearer):
         port = self.settings.get("redirect_port", 8080)
         if self.by_machine:
             return contextlib.nullcontext(loopback.Callback(port or 8080))
-        return loopback.listening(port, "client_id" in self.settings, self.typed)
+        advice = " and register http://localhost:8765/callback with your client"
+        return loopback.listening(port, advice * ("client_id" in self.settings), self.typed)
 
     def report(self, line: str) -> None:
         """Say how it goes. (A machine that signs in every hour does so only once.)"""
@@ -647,7 +635,7 @@ class OAuth(challenges.Bearer):
                 if self.problem:
                     raise Problem(self.problem)
             if not self.by_machine and not self.person:
-                raise Problem(challenges.AT_A_TERMINAL.format(self.name))
+                raise Problem(challenges.AT_A_TERMINAL)
             self.problem, scope = "", needed.scope if needed else ""
             try:
                 self.sign_in(needed.challenge if needed else {}, scope)
@@ -658,7 +646,6 @@ class OAuth(challenges.Bearer):
             except Problem as problem:
                 self.problem = str(problem)
             if self.problem:
-                self.problem += challenges.AFTER_ALL.format(self.name)
                 raise Problem(self.problem)
             self.logins += 1
             self.step_ups += bool(scope)
@@ -701,7 +688,7 @@ class OAuth(challenges.Bearer):
             del saved["tokens"][self.name]
             if error.code == "invalid_client" and known == client and known.source != "config":
                 del saved["clients"][old.issuer][self.name]
-            if self.person and not self.by_machine and not self.problem:
+            if self.person and not self.by_machine:
                 self.say(f"The login for {self.name} has expired. Opening the browser again...")
             return None
         except Temporary as problem:

@@ -70,7 +70,7 @@ class Callback:
     """What comes back: from a browser, in its own threads, or pasted."""
 
     def __init__(self, port: int):
-        self.redirect_uri = uri_at(port)
+        self.redirect_uri = f"http://localhost:{port}/callback"
         self.typed: Any = None  # a Keyboard, if there is one
         self.expect(lambda query: None)
 
@@ -98,8 +98,8 @@ class Callback:
             return 200, "This login is over. You can close this page."
         self.take(query)
         if isinstance(self.outcome, Problem):
-            return 200, ("That did not work. You can close this page: another one opens, or the "
-                         "terminal says why.")
+            return 200, ("The login did not work. You can close this page: "
+                         "the terminal says what happened.")
         self.stray = not self.outcome
         return (400, FOREIGN) if self.stray else (
             200, "You have signed in. You can close this page and go back to the terminal.")
@@ -127,7 +127,7 @@ class Callback:
             if time.monotonic() > begin + seconds:
                 stray = " (The browser did come, but from another login: close its old pages.)"
                 raise Problem(f"no answer within {seconds / 60:g} minutes. If the browser showed "
-                              "an error, the next sign-in registers anew." +
+                              "an error, just try again: the program will register anew." +
                               stray * self.stray)
         return self.result()
 
@@ -191,10 +191,9 @@ class WebServer(ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def listening(port: int, by_hand: bool = False, typed: Callable[[], Any] = Keyboard
+def listening(port: int, advice: str = "", typed: Callable[[], Any] = Keyboard
               ) -> Iterator[Callback]:
-    """Be the web server at the redirect URI until the block ends. Port 0: any that is free.
-    `by_hand`: whether our client was made by hand, with this port."""
+    """Be the web server at the redirect URI until the block ends. Port 0: any that is free."""
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
@@ -223,11 +222,9 @@ def listening(port: int, by_hand: bool = False, typed: Callable[[], Any] = Keybo
                 servers.append(at_the_end.enter_context(WebServer(host, port, Handler)))
             except OSError as error:
                 if not servers or error.errno == errno.EADDRINUSE:
-                    other = port + 1 if port < 65535 else 8080
-                    and_register = f" and register {uri_at(other)} with your client" * by_hand
                     raise Temporary(
                         f"port {port} is already in use. Close the other program, or set "
-                        f'"redirect_port" to another number, for example {other}{and_register}.',
+                        f'"redirect_port" to another number, for example 8765{advice}.',
                         "the port is in use") from None
             port = servers[0].server_address[1]
         callback = Callback(port)
