@@ -3,7 +3,7 @@
     you  ──question──▶  chat.py  ──conversation + tools──▶  model  (OpenAI, or your own)
     you  ◀───answer───  chat.py  ◀──"call this tool"──────  model
                            │  ▲
-                  tools/call  result      MCP: JSON messages over HTTP, all of them made here
+                  tools/call  result      MCP: JSON messages over HTTP, and no framework
                            ▼  │
                         MCP servers       programs that offer tools
 
@@ -28,6 +28,8 @@ A few words:
     turn        your question and all that follows, until the model's last word
     event       one thing worth showing meanwhile   e.g. Text("You had ")
                 (in Part 3, a piece of a stream)
+    Problem     what went wrong, in words for you; a Failure is one with a single request, and
+                its `kind` says what that means, like "timeout" or "refused"
     thread      a function that runs beside the rest; a lock lets only one of them pass at a time
     job         work in a thread of its own; it can be stopped
 
@@ -67,7 +69,7 @@ from chapters import (
     tools,  # names, confirmations, pictures
     versions,  # new servers and older ones
 )
-from chapters.events import *  # Event: any of Text, ToolCall, ToolResult, Note, Found, Question ...
+from chapters.events import *  # Record; Event, and its kinds: Text, ToolCall, Note, Question ...
 from chapters.inboxes import Inbox
 from chapters.jobs import Job
 from chapters.outside import Failure, Problem, as_dict  # a Failure is a Problem, too
@@ -138,7 +140,8 @@ def load_servers(path: Path) -> dict[str, Server | Problem]:
 #         ▲                                     │            program on this computer (stdio).
 #         └──── inbox ◀────── a thread  ◀───────┘
 #
-# request() asks once; ask() does all around it.
+# request() asks once. ask() is what everybody calls. Around the request it puts the handshake
+# (Part 4), a second try where that does no harm, and the server's questions to you.
 
 class Connection:
     """One server: the way to it, and what we know of it."""
@@ -150,7 +153,7 @@ class Connection:
         self.server = server
         self.version = ""     # of MCP, as soon as Part 4 knows it
         self.ready = False    # whether the handshake is done, where one is needed
-        self.handshakes = 0   # how many there were so far
+        self.handshakes = 0   # so far; what belongs to an earlier one is out of date
         self.greeting = threading.Lock()  # one thread shakes hands, the others wait
         self.person = person or threading.Lock()
         self.capabilities = elicitation.CAPABILITIES if person else {}  # what we can do for it
@@ -185,9 +188,7 @@ class Connection:
                 if incoming["method"] == "notifications/progress":
                     job.report_progress(as_dict(incoming.get("params")))
                 else:  # an older server has a question for you, and waits for the answer
-                    reply = elicitation.reply_to(self, incoming, job)
-                    if self.handshakes == handshakes:  # else it has forgotten that it has asked
-                        inboxes.reply_to(self, incoming, reply)
+                    elicitation.reply_to(self, incoming, job, handshakes)
         raise Failure("broken", f"it hung up without answering {method}.")
 
     def notify(self, method: str, params: dict | None = None) -> None:
@@ -196,7 +197,8 @@ class Connection:
 
     def ask(self, method: str, params: dict | None = None, job: Job | None = None) -> dict:
         """A request and its result, with all that may belong to it. Raises Failure."""
-        job, answers = job or Job(), dict[str, Any]()
+        job = job or Job()
+        answers: dict = {}  # to questions that the server has
         job.about = job.about or self.server.name  # for whoever sees that we wait
         for attempt in range(elicitation.MAX_QUESTIONS + 1):
             once = partial(greet_and_request, self, method, {**(params or {}), **answers}, job)
@@ -235,7 +237,7 @@ class Connection:
 # (Over stdio, each message is one line to the program, and each line that it prints is one for us.)
 # https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http
 
-class Http(older_servers.WithSession):  # which adds the stream and the session of older servers
+class Http(older_servers.WithSession):  # there: open() and close(), and all that is old
     """The way to a server on the network."""
 
     probe = ""  # we needn't find out first whether the server is a new one: we just ask
@@ -253,33 +255,35 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
         self.wait_for_stream(message)  # because an older server may ask us something there
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
-            answered = self.exchange(message, inbox, place)
-            # (An older server may break off its answer, and let us fetch the rest.)
+            # ({}: there is nothing to send. We listen to what an older server says unasked.)
+            answered = self.exchange(message, inbox, place) if message else \
+                older_servers.get(self, message, inbox, place)
             if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
         except Exception as error:  # the one who waits for the answer will raise it, in words
             inbox.put(failures.in_words(error, self.connection.server))
 
     def exchange(self, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
-        """One HTTP request, and the messages in its response. Returns whether the answer to
-        `message` was among them. Raises what goes wrong."""
-        verb, more = older_servers.verb_and_headers(message, place)  # "POST", in nearly all cases
-        headers = self.headers_for(message) | more
-        with http_session.send(self.session, verb, self.url, inbox, headers, auth=self.auth,
-                               data=json.dumps(message) if verb == "POST" else None) as response:
-            if verb == "POST":
-                self.url = response.url  # it may have moved, on the same host
-            for incoming in self.messages_in(response, message, place):
-                if inbox.closed.is_set():
-                    break
-                if not inboxes.is_answer(incoming, message):
-                    inboxes.hear(self.connection, incoming, inbox)  # progress, or it has a question
-                    continue
-                if message["method"] == "initialize" and "result" in incoming:
-                    self.session_id = response.headers.get("Mcp-Session-Id", "")
-                http_session.read_rest(response, inbox)  # then it can serve the next request
-                inbox.put(incoming)
-                return True
+        """One POST, and what comes back. Returns whether the answer to `message` was among it.
+        Raises what goes wrong."""
+        with http_session.send(self.session, "POST", self.url, inbox, self.headers_for(message),
+                               auth=self.auth, data=json.dumps(message)) as response:
+            self.url = response.url  # it may have moved, on the same host
+            return self.take_in(response, message, inbox, place)
+
+    def take_in(self, response: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+        """Each message in a response goes where it belongs, up to the answer to `message`."""
+        for incoming in self.messages_in(response, message, place):
+            if inbox.closed.is_set():
+                break
+            if not inboxes.is_answer(incoming, message):
+                inboxes.hear(self.connection, incoming, inbox)  # progress, or it has a question
+                continue
+            if message["method"] == "initialize" and "result" in incoming:
+                self.session_id = response.headers.get("Mcp-Session-Id", "")
+            http_session.read_rest(response, inbox)  # then it can serve the next request
+            inbox.put(incoming)
+            return True
         return False
 
     def headers_for(self, message: dict) -> dict[str, str]:
@@ -328,7 +332,7 @@ class Http(older_servers.WithSession):  # which adds the stream and the session 
 def greet_and_request(connection: Connection, method: str, params: dict, job: Job) -> dict:
     """A request and its result, with what the server wants first. Raises Failure."""
     with connection.greeting:
-        result: dict = {}
+        result = None
         if connection.transport.open():  # a program may have ended, and is started anew
             connection.ready = False
         if not connection.version:
@@ -338,31 +342,33 @@ def greet_and_request(connection: Connection, method: str, params: dict, job: Jo
                 shake_hands(connection, job)
             connection.offers.expire()
         connection.ready = True
-    return result or connection.request(method, params, job)
+    return connection.request(method, params, job) if result is None else result
 
 
-def meet(connection: Connection, method: str, params: dict, job: Job) -> dict:
+def meet(connection: Connection, method: str, params: dict, job: Job) -> dict | None:
     """Send a first request in the new way, and see by the answer which generation the server is.
-    Returns its result if it was our request; else {}, and that is still to be sent."""
+    Returns the result of our request; None: that is still to be sent. Raises Failure."""
     # (Never tools/call: an older server might run the tool, and we would have it run twice.)
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
-    result, failure = {}, None
+    seconds = min(versions.PATIENCE, connection.server.timeout)
+    answer: dict | Failure
     try:
-        seconds = min(versions.PATIENCE, connection.server.timeout)
-        result = connection.request(probe, params if probe == method else {}, job, seconds)
-    except Failure as problem:
-        failure = problem
-    if not versions.is_new(probe, failure or result):
+        answer = connection.request(probe, params if probe == method else {}, job, seconds)
+    except Failure as failure:
+        answer = failure  # it says something, too
+    if not versions.is_new(probe, answer):
         try:
             shake_hands(connection, job)
-            return {}
+            return None
         except Failure as refused:
             connection.version = ""
-            versions.raise_unless_new(connection, failure, refused)
+            versions.raise_unless_new(connection, answer, refused)
     connection.version = versions.NEWEST
-    if probe == "server/discover" and result:
-        connection.offers.learn(result)
-    return result if probe == method else {}
+    if isinstance(answer, Failure):
+        return None
+    if probe == "server/discover":
+        connection.offers.learn(answer)
+    return answer if probe == method else None
 
 
 def shake_hands(connection: Connection, job: Job) -> None:
@@ -396,6 +402,8 @@ def shake_hands(connection: Connection, job: Job) -> None:
 #                       "inputSchema": {"type": "object", "properties": {...}}}
 #     the model's      {"type": "function", "function": {"name": "dexcom__readings",
 #                       "description": "...", "parameters": {"type": "object", ...}}}
+#
+# The server's come in answer to {"method": "tools/list"}, which lists.py sends.
 #
 # The server's name is put before the tool's, because two servers may both have a "search".
 
@@ -498,12 +506,13 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
 
     def choose_tools(self) -> None:
         """Which tools the model gets: of those that are known now, at most MAX_TOOLS."""
-        each = []
+        by_server = []
         for connection in self.working:
-            found = [(one, "tools/call") for one in connection.offers.known["tools"][:MAX_TOOLS]]
-            found += [(one, "resources/read") for one in resources.as_tool(connection)]  # ours
-            each.append([make_tool(connection, one, self.names, method) for one, method in found])
-        self.tools = tools.chosen(each, self.left_out, MAX_TOOLS)
+            listed = [(tool, "tools/call") for tool in connection.offers.known["tools"][:MAX_TOOLS]]
+            listed += [(tool, "resources/read") for tool in resources.as_tool(connection)]  # ours
+            by_server.append([make_tool(connection, tool, self.names, method)
+                              for tool, method in listed])
+        self.tools = tools.chosen(by_server, self.left_out, MAX_TOOLS)
 
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
         """One turn: yields what happens, until the model has said its last word. (A question can
@@ -541,19 +550,18 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def run_tools(self, calls: list[dict]) -> Generator[Event, None, list[dict]]:
         """Run what the model asks for, all at the same time. Returns the messages for it."""
         works: list[Callable[[Job], Any]] = []
-        refusals = []  # for each call, why it isn't made; "": it is
         for call in calls:
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
-            refusals.append((yield from tools.reason_not_to_call(
-                tool, arguments, call, self.allowed)))
-            if tool and arguments is not None and not refusals[-1]:
+            refusal = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
+            if refusal or not tool or arguments is None:
+                works.append(partial(jobs.say, refusal))
+            else:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(partial(self.run_tool, tool, arguments))
-        results = iter((yield from jobs.with_logins(works)))
+        answers = yield from jobs.with_logins(works)
         messages = []
-        for call, no in zip(calls, refusals, strict=True):
-            answer = no or next(results)
+        for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, Failure):  # the model should know: it may find another way
                 name = self.tools[call["function"]["name"]].name
                 answer = f"Error calling tool {name}: {answer}"
@@ -564,8 +572,9 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def run_tool(self, tool: Tool, arguments: dict, job: Job) -> str:
         """Call a tool. Returns what the model gets to read. Raises Failure."""
         job.about = tool.name
-        params: dict = {"name": tool.name, "arguments": arguments} \
-            if tool.method == "tools/call" else {"uri": str(arguments.get("uri", ""))}
+        params: dict = {"name": tool.name, "arguments": arguments}
+        if tool.method == "resources/read":  # a tool of ours, for what a server has besides tools
+            params = {"uri": str(arguments.get("uri", ""))}
         result = tool.connection.ask(tool.method, params, job)
         text, files = self.as_text(result, tool.name)
         failed = result.get("isError") is True
@@ -615,6 +624,24 @@ def stream_reply(llm: LLM, messages: list[dict], offered: list[dict], job: Job) 
     return reply.message()
 
 
+@contextlib.contextmanager  # "with" runs this up to its "yield", then its own block, then the rest
+def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
+              ) -> Iterator[Chat]:
+    """A chat for a program of your own:
+        with open_chat("mcp_servers.json") as chat:
+            for event in chat.ask("How was my night?"):
+                print(event.json)
+    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
+    """
+    settings.read_env()
+    path = settings.find(config)
+    auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
+    with Chat(llm or settings.openai_from_env(), load_servers(path), "", auth_for, person) as chat:
+        jobs.finish(chat.meet_servers())
+        resources.wait_for_all(chat.working)
+        yield chat
+
+
 # ── Part 7: The terminal ─────────────────────────────────────────────────────────────────
 #
 # Only here something is printed. A Screen can say() a text, and show() events as they come.
@@ -634,7 +661,7 @@ def talk(chat: Chat, screen: Screen) -> None:
 def main(chat: Chat, question: str, screen: Screen) -> None:
     """The whole program: answer one question, or talk."""
     screen.say(f"{chat.llm.title} - Discovering tools...")
-    jobs.in_background(model_service.load, chat.llm)
+    jobs.in_background(model_service.load, chat.llm)  # slow to load, so it begins now
     screen.show(chat.meet_servers(), waiting_for="the servers")     # Parts 2 to 5
     screen.introduce(chat, talks=not question)
     if question:
@@ -643,24 +670,6 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
         return
     talk(chat, screen)                                              # Parts 6 and 7
     screen.show(stdio.close_all(chat.connections.values()))         # (a program may need a while)
-
-
-@contextlib.contextmanager  # "with" runs this up to its "yield", then its own block, then the rest
-def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: bool = False
-              ) -> Iterator[Chat]:
-    """A chat for a program of your own:
-        with open_chat("mcp_servers.json") as chat:
-            for event in chat.ask("How was my night?"):
-                print(event.json)
-    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
-    """
-    settings.read_env()
-    path = settings.find(config)
-    auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
-    with Chat(llm or settings.openai_from_env(), load_servers(path), "", auth_for, person) as chat:
-        jobs.finish(chat.meet_servers())
-        resources.wait_for_all(chat.working)
-        yield chat
 
 
 def run(make_llm: Callable[[], LLM] = settings.openai_from_env,

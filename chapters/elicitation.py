@@ -33,7 +33,7 @@ Try it. A page must be encrypted, or on this computer:
 import re
 from typing import Any
 
-from chapters import forms
+from chapters import forms, inboxes
 from chapters.inboxes import INVALID_PARAMS
 from chapters.jobs import Job
 from chapters.outside import Failure, as_dict, as_list, open_browser
@@ -43,14 +43,17 @@ OPEN_PAGE_FIRST = -32042
 MAX_QUESTIONS = 10  # of a server, in one tool call
 
 
-def reply_to(connection: Any, incoming: dict, job: Job) -> dict:
-    """Answer an older server's request: {"result": {"action": "accept", ...}}, or an error."""
+def reply_to(connection: Any, incoming: dict, job: Job, handshakes: int) -> None:
+    """Answer an older server's request: {"result": {"action": "accept", ...}}, or an error. It came
+    when there had been so many handshakes. Raises Failure."""
     try:
-        return {"result": answer(connection, incoming, job)}
+        reply: dict = {"result": answer(connection, incoming, job)}
     except Failure as failure:
         if failure.kind != "refused":
             raise
-        return {"error": {"code": INVALID_PARAMS, "message": str(failure)}}
+        reply = {"error": {"code": INVALID_PARAMS, "message": str(failure)}}
+    if connection.handshakes == handshakes:  # else it has forgotten that it has asked
+        inboxes.reply_to(connection, incoming, reply)
 
 
 def answers_for(connection: Any, result: dict, job: Job, number: int) -> dict:

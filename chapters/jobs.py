@@ -132,6 +132,11 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     return [job.result for job in jobs]
 
 
+def say(result: Any, job: Job) -> Any:
+    """A work with nothing to do: its result is there already. (partial(say, "no") is one.)"""
+    return result
+
+
 def finish(events: Generator[Event, None, Any],
            show: Callable[[Event], object] = lambda event: None) -> Any:
     """Go through all the events, and return what the generator returns in the end."""
@@ -153,14 +158,13 @@ def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, lis
 
     attempts: list[Callable[[Job], Any]] = [partial(attempt, work) for work in works]
     results = yield from together(attempts)
-    # (More than once, because a server may find out that it wants more than it said.)
-    for number in [*range(len(works))] * 4:
-        result = results[number]
-        if isinstance(result, Failure) and result.kind == "login":
-            try:
-                # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
-                result.login()
-                [results[number]] = yield from together([attempts[number]])
-            except Problem as problem:
-                results[number] = Failure("unreachable", str(problem))
+    for _ in range(4):  # a server may find out that it wants more than it said
+        for number, result in enumerate(results):
+            if isinstance(result, Failure) and result.kind == "login":
+                try:
+                    # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
+                    result.login()
+                    [results[number]] = yield from together([attempts[number]])
+                except Problem as problem:
+                    results[number] = Failure("unreachable", str(problem))
     return results

@@ -20,8 +20,8 @@ Try it. Each event says where we are, and may say how long to wait before we ask
 
 >>> place = {}
 >>> remember({"id": "5", "retry": "3000", "data": "{}"}, place)
->>> verb_and_headers({}, place), pause(place)
-(('GET', {'Accept': 'text/event-stream', 'Last-Event-ID': '5'}), 3.0)
+>>> headers_at(place), pause(place)
+({'Accept': 'text/event-stream', 'Last-Event-ID': '5'}, 3.0)
 """
 
 import contextlib
@@ -51,12 +51,16 @@ def remember(event: dict[str, str], place: dict[str, str]) -> None:
             place[key] = event[key]
 
 
-def verb_and_headers(message: dict, place: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """A message travels with POST. With GET we listen, or come back to our `place` in a stream."""
-    if message and "id" not in place:
-        return "POST", {}
+def get(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+    """Like Http.exchange, with GET: we listen, or come back to our `place` in a stream."""
+    headers = {**http.headers_for(message), **headers_at(place)}
+    with http_session.send(http.session, "GET", http.url, inbox, headers, auth=http.auth) as answer:
+        return http.take_in(answer, message, inbox, place)
+
+
+def headers_at(place: dict[str, str]) -> dict[str, str]:
     last = {"Last-Event-ID": place["id"]} if place.get("id") else {}
-    return "GET", {"Accept": "text/event-stream", **last}
+    return {"Accept": "text/event-stream", **last}
 
 
 def pause(place: dict[str, str]) -> float:
@@ -112,7 +116,7 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
     while fruitless < MAX_FRUITLESS and not inbox.closed.wait(pause(place)):
         before, began = place.get("id"), time.monotonic()
         try:
-            if http.exchange(message, inbox, place):
+            if get(http, message, inbox, place):
                 return True
         except Exception as error:
             # (A "login" must not get out: our call is at work there, and must not be made again.)

@@ -116,11 +116,12 @@ def agreed(result: dict) -> str:
     return version
 
 
-def raise_unless_new(connection: Any, first: Failure | None, refused: Failure) -> None:
+def raise_unless_new(connection: Any, first: dict | Failure, refused: Failure) -> None:
     """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise what
-    tells most: that it is too old, that it refused, or its failure at our `first` request."""
+    tells most: that it is too old, that it refused, or its failure at our first request."""
     # It may also be a new server that just needs long for its first answer (a cold start).
-    was_slow = first and first.kind == "timeout" and refused.code in (
+    failed = first if isinstance(first, Failure) else None
+    was_slow = failed and failed.kind == "timeout" and refused.code in (
         METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST)
     if was_slow or NEWEST in offered_in(refused):
         return
@@ -131,4 +132,4 @@ def raise_unless_new(connection: Any, first: Failure | None, refused: Failure) -
     except Failure as failure:
         if str(failure) == OLD_TRANSPORT:
             raise
-    raise first or refused
+    raise failed or refused

@@ -110,7 +110,7 @@ class Answer:
         if self.window not in (None, size):  # only the terminal knows where everything is now
             self.settle()
         self.window = size
-        first, *others = text.split("\n")
+        first, *others = text.replace("\t", " " * 8).split("\n")
         printed = self.add_to_line(first)
         for one in others:
             if ticks := self.ticks():
@@ -126,7 +126,11 @@ class Answer:
             printed += self.draw()
             self.settle()
             self.line = rest
-        return printed + self.draw()
+        printed += self.draw()
+        # What can't change any more needn't be laid out again. (A mark may make it bold later.)
+        if len(self.rows) > 1 and text.endswith(" ") and not set("#*`") & set(self.line):
+            self.settle()
+        return printed
 
     def settle(self) -> None:
         """Let everything stay where it is. The line goes on behind it."""
@@ -146,7 +150,7 @@ class Answer:
 
     def lay_out(self) -> tuple[list[str], int]:
         """The rows of the line, and the column in which the last one ends."""
-        line, (columns, _) = self.line.expandtabs(), self.window
+        line, (columns, _) = self.line, self.window
         cells = self.cells(line)
         if self.fence and not self.ticks():  # code is left to the terminal, however long a line is
             return [self.before + "".join(cells)], 0
