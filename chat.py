@@ -3,7 +3,7 @@
     you  ──question──▶  chat.py  ──conversation + tools──▶  model  (OpenAI, or your own)
     you  ◀───answer───  chat.py  ◀──"call this tool"──────  model
                            │  ▲
-                  tools/call  result      MCP: JSON messages over HTTP, and no framework
+                  tools/call  result      MCP: JSON messages over HTTP or a pipe; no framework
                            ▼  │
                         MCP servers       programs that offer tools
 
@@ -26,12 +26,12 @@ A few words:
     full name   what the model calls that tool      e.g. "dexcom__readings"
     message     one JSON object: of MCP's, or (in Part 6) of the conversation with the model
     turn        your question and all that follows, until the model's last word
-    event       one thing worth showing meanwhile   e.g. Text("You had ")
-                (in Part 3, a piece of a stream)
-    Problem     what went wrong, in words for you; a Failure is one with a single request, and
-                its `kind` says what that means, like "timeout" or "refused"
+    event       one thing worth showing meanwhile (in Part 3: a piece of a stream)
+    Problem     what went wrong, in words for you; a Failure is one with a request to a server
     thread      a function that runs beside the rest; a lock lets only one of them pass at a time
     job         work in a thread of its own; it can be stopped
+    type hint   "path: Path", "-> dict", "Job | None" (or None): for readers; nothing checks them
+    {**a, **b}  one dict with what is in both; a | b is the same
 
 Real networks, models and people need more than this. It is in chapters/, one idea per file. To
 understand this file you need none of them: the imports say what each is for.
@@ -223,7 +223,8 @@ class Connection:
 # ── Part 3: HTTP ─────────────────────────────────────────────────────────────────────────
 #
 # Each message is a POST to the server's one address, and the server decides how it answers: with
-# JSON, or with a stream of events of which the last is the answer.
+# JSON, or with a stream of events of which the last is the answer. Both directions have a first
+# line, headers, an empty line and a body; 200 says that all is well.
 #
 #     POST /mcp HTTP/1.1                             HTTP/1.1 200 OK
 #     Content-Type: application/json                 Content-Type: text/event-stream
@@ -244,7 +245,7 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
 
     def __init__(self, connection: Connection, auth: Callable):
         self.connection, self.auth, self.url = connection, auth, connection.server.url
-        # It keeps connections and cookies.
+        # (What requests calls a session: connections and cookies. MCP's own is session_id.)
         self.session = http_session.new_session(connection.server.name)
 
     def send(self, message: dict, inbox: Inbox) -> None:
@@ -327,6 +328,7 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
 #
 # Nobody tells us which it is. So we send our first request in the new way. A new server just
 # answers it. If the answer is that of an older server, we shake hands, and send the request again.
+# (A program is asked server/discover first, its `probe`: some end at a request they don't know.)
 # https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
 def greet_and_request(connection: Connection, method: str, params: dict, job: Job) -> dict:
@@ -362,7 +364,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict | 
             return None
         except Failure as refused:
             connection.version = ""
-            versions.raise_unless_new(connection, answer, refused)
+            versions.raise_unless_new(connection, answer, refused)  # or it was only slow, say
     connection.version = versions.NEWEST
     if isinstance(answer, Failure):
         return None
@@ -390,7 +392,7 @@ def shake_hands(connection: Connection, job: Job) -> None:
     with contextlib.suppress(Failure):  # some don't take it, and work all the same
         connection.notify("notifications/initialized")
     if connection.capabilities or any(map(connection.offers.tells_of_changes, lists.METHODS)):
-        connection.transport.listen()
+        connection.transport.listen()  # it may ask or tell us something unasked
 
 
 # ── Part 5: Tools ────────────────────────────────────────────────────────────────────────

@@ -2,10 +2,12 @@
 
 A server has up to four lists, and each of them may come in pages:
 
-    tools/list                  we send   {"method": "tools/list", "params": {}}
-    resources/list              we get    {"tools": [...], "nextCursor": "p2", "ttlMs": 300000}
-    resources/templates/list    we send   {"method": "tools/list", "params": {"cursor": "p2"}}
-    prompts/list                we get    {"tools": [...]}
+    tools/list, resources/list, resources/templates/list, prompts/list
+
+    we send   {"method": "tools/list", "params": {}}
+    we get    {"tools": [...], "nextCursor": "p2", "ttlMs": 300000}
+    we send   {"method": "tools/list", "params": {"cursor": "p2"}}
+    we get    {"tools": [...]}
 
 Nobody should wait for a list that we have asked for a minute ago. So we keep what we know, and ask
 again in the background:
@@ -13,8 +15,9 @@ again in the background:
     when "ttlMs" (milliseconds) has run out, or the last try has failed    after an answer
     when the server says notifications/tools/list_changed                  at once
 
-The next question to the model uses what is there by then. A list without "ttlMs" is true until
-something says otherwise.
+The next question to the model uses what is there by then. A new server's list without "ttlMs", or
+with 0, should count as old at once. That would cost requests after each answer, so we take it as
+true until something says otherwise.
 
 https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination and
 https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching

@@ -91,10 +91,11 @@ def mended(ask: Callable[[list[dict]], Generator[Event, None, dict]], messages: 
 
 def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> Iterator[dict]:
     """Ask for the next message; yield the pieces of the reply as they come. Raises Problem."""
-    asked = {"model": llm.model, "tools": tools, "messages": messages, "stream": True}
-    trace.trace("-->", trace.MODEL, asked, f"POST {llm.base_url or OPENAI}/chat/completions")
+    body = {**({"tools": tools} if tools else {}), "messages": messages, "stream": True}
+    trace.trace("-->", trace.MODEL, {"model": llm.model, **body},
+                f"POST {llm.base_url or OPENAI}/chat/completions")
     with contextlib.closing(Inbox(job)) as inbox:
-        in_background(bring, llm, messages, tools, inbox)
+        in_background(bring, llm, body, tools, inbox)
         for piece in inbox.each(job, SECONDS):
             yield piece
             if "done" in piece:
@@ -104,14 +105,13 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
                 return
 
 
-def bring(llm: LLM, messages: list[dict], tools: list[dict], inbox: Inbox) -> None:
+def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
     """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
     piece, is_service = dict[str, Any](), False
     try:
         # (At `messages`, the package would look each time, and take long when there are many.)
         asked = llm.client.chat.completions.with_streaming_response.create(
-            model=llm.model, messages=[], stream=True,
-            extra_body={"messages": messages, **({"tools": tools} if tools else {})})
+            model=llm.model, messages=[], stream=True, extra_body=body)
         with asked as response:
             stream = response.http_response.extensions["network_stream"]
             inbox.socket = stream.get_extra_info("socket")
