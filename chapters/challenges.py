@@ -118,7 +118,8 @@ class Bearer(AuthBase):
                 needed = self.what_is_needed(response)
             if needed:
                 raise needed
-            self.accepted = self.logins if sent(response) else self.accepted
+            if sent(response) and not response.is_redirect:
+                self.accepted = self.logins
             return response
 
     def what_is_needed(self: Any, response: requests.Response) -> LoginNeeded | None:

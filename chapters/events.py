@@ -13,7 +13,7 @@ page of yours. It yields events, and whoever loops over them shows them:
     {"event": "Text", "text": "you stayed at 5.4."}
 
 These events are ours, not MCP's. Two of them come from MCP's messages: Progress is made of
-https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/progress, and Question may
+https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/progress, and Question may
 come from https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation.
 
 Left out: who shows them, and how. For the terminal that is screen.py.

@@ -49,7 +49,7 @@ import requests
 import urllib3  # what requests is made with; here only for the names of its errors
 
 from chapters import elicitation
-from chapters.http_session import causes, host_in, reason_in, target_of, with_proxy
+from chapters.http_session import causes, follow, host_in, reason_in, target_of, with_proxy
 from chapters.inboxes import METHOD_NOT_FOUND, is_answer, is_request, messages_in, refusal
 from chapters.jobs import Job
 from chapters.outside import (
@@ -64,7 +64,7 @@ from chapters.outside import (
     without_tags,
 )
 from chapters.replies import words_in
-from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT
+from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT, UNSUPPORTED, offered_in
 
 LONGEST = 10  # seconds that we wait because a server says so
 
@@ -168,6 +168,8 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
     if not token and not has_token(server):
         words = TO_A_STRANGER.get(status, words)
+    if follow(response):  # three times we did
+        words = 'it moves on and on, at last to {there} ({status}).\nCheck its "url".'
     words = words.format(status=clean(f"{status} {response.reason}")[:60],
                          there=without_ours(there or "another address", server))
     if said:
@@ -186,7 +188,7 @@ def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) ->
     codes = [as_dict(one.get("error")).get("code") for one in found]
     status = response.status_code
     return "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
-        status == 404 or 400 <= status < 429 and
+        status == 404 or status in (400, 401, 403, 410, 422) and
         re.search(b"session|not initialized", body, re.I) is not None)
 
 
@@ -215,8 +217,13 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
     if failure.kind == "session":
         connection.forget(failure.handshakes)
         return not failure.data or method != "tools/call"
-    if failure.code == HEADER_MISMATCH and method == "tools/call":
+    if failure.code == HEADER_MISMATCH and method == "tools/call" and \
+            connection.is_new and connection.server.url:
         connection.offers.fetch("tools", job)
+        return True
+    if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
+        # It is another program by now.
+        connection.version = ""
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)

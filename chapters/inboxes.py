@@ -24,7 +24,7 @@ Not all that arrives is an answer. hear() deals with the rest, in the thread tha
 Progress and questions go into the inbox of whoever waits. The rest is done on the spot, so a ping
 is answered even while somebody thinks about a question.
 
-https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/cancellation and, for
+https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/cancellation and, for
 requests from a server, https://modelcontextprotocol.io/specification/2025-11-25/basic
 
 Left out: a limit on how long a person may think. Sampling, roots and logging, which are deprecated:

@@ -12,7 +12,7 @@ don't print, and they don't read the keyboard. They report events, which all go 
 The results are in the order of the list, whichever is ready first, because each job has its place.
 
 How a server learns that a job was stopped is in inboxes.py, and in
-https://modelcontextprotocol.io/specification/2026-07-28/basic/utilities/cancellation
+https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/cancellation
 
 Left out: a limit on the number of threads. A model that calls too many tools at once is stopped
 where its reply is read (replies.py).

@@ -1,6 +1,6 @@
 """Older servers: what do they do over HTTP that new ones don't?
 
-Before 2026-07-28, a server had a session with each client, and could speak without being asked. So
+Before 2026-07-28, a server could have a session with each client, and speak without being asked. So
 there are three more things that one can do besides a POST:
 
     GET /mcp                              a stream for what belongs to no request, like
@@ -121,7 +121,8 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
         except Exception as error:
             # (A "login" must not get out: our call is at work there, and must not be made again.)
             failure = in_words(error, http.connection.server)
-            if getattr(failure, "kind", "") not in ("broken", "status", "session", "login"):
+            if getattr(failure, "status", 0) < 400 and getattr(
+                    failure, "kind", "") not in ("broken", "status", "session", "login"):
                 raise failure from None
         went_on = place.get("id") != before or time.monotonic() > began + 10
         fruitless = 0 if went_on else fruitless + 1

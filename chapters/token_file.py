@@ -36,6 +36,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ class TokenStore:
                  patience: float = 60):
         self.path = Path(os.path.realpath(path))  # (a link stays a link)
         self.say = say
+        self.one_at_a_time = threading.Lock()  # (some disks know no locks)
         self.patience = patience          # seconds to wait for the lock
         self.memory: dict | None = None   # takes the place of a file that can't be used
 
@@ -94,7 +96,7 @@ class TokenStore:
     def open(self) -> Iterator[dict[str, dict]]:
         """What is in the file, for us alone to change; it is written when the block ends well.
         Raises Busy."""
-        with self.locked():
+        with self.one_at_a_time, self.locked():
             saved = self.read(set_aside=True)
             before = json.dumps(saved)
             yield saved

@@ -70,8 +70,8 @@ def is_held() -> bool:
 def trace(arrow: str, name: str, message: object = None, http: str = "",
           headers: Iterable[tuple[str, str]] = ()) -> None:
     """Show one message of the server called `name`, or of the MODEL, if tracing is on."""
-    if guide:
-        guide.stop(arrow, name, message, http, headers)
+    if tour := guide:  # (which may end in another thread)
+        tour.stop(arrow, name, message, http, headers)
     elif is_on() and name != MODEL:
         wire.debug("%s", shown(arrow, name, message, http, headers))
 
@@ -80,6 +80,7 @@ def shown(arrow: str, name: str, message: object, http: str, headers: Iterable[t
           first: int = 200, last: int = 0) -> str:
     """A message as it may be shown: no secrets, no control codes, the `first` and `last` lines."""
     http = re.sub(r"\S+://\S+", lambda found: without_secrets(found[0]), http)
+    http = re.sub(r"(?<![/:])/[^/?\s]{20,}", "/***", http)  # (it may be in the path)
     lines = [http] if http else []
     for key, value in headers:  # (of what is in base64, one can't see whether it is harmless)
         harmless = key.lower() in HARMLESS and not value.startswith("=?")

@@ -111,6 +111,8 @@ def agreed(result: dict) -> str:
     version = result.get("protocolVersion")
     if not isinstance(version, str):
         raise Failure("broken", "its answer to initialize names no version of MCP.")
+    if version == NEWEST:
+        raise Failure("refused", f"it shakes hands for MCP {NEWEST}, which has no handshake.")
     if version not in OLDER:
         raise other_versions(version[:40])
     return version
@@ -119,11 +121,12 @@ def agreed(result: dict) -> str:
 def raise_unless_new(connection: Any, first: dict | Failure, refused: Failure) -> None:
     """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise what
     tells most: that it is too old, that it refused, or its failure at our first request."""
-    # It may also be a new server that just needs long for its first answer (a cold start).
+    # It may also be a new server whose first answer got lost (a cold start, a gateway's 502).
     failed = first if isinstance(first, Failure) else None
-    was_slow = failed and failed.kind == "timeout" and refused.code in (
-        METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST)
-    if was_slow or NEWEST in offered_in(refused):
+    was_lost = failed and (failed.kind in ("timeout", "broken") or failed.status >= 500) and \
+        refused.code in (METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST,
+                         HEADER_MISMATCH)
+    if was_lost or NEWEST in offered_in(refused):
         return
     if refused.kind != "status" or refused.status in (401, 403, 429, 502, 503, 504):
         raise refused  # these are not about the address
