@@ -16,7 +16,6 @@ meanwhile, or a renewed one, and once more after a login. No step is taken twice
 The first servers (2025-03-26) don't say who gives out tokens, as they do it themselves:
 
     GET https://example.com/.well-known/oauth-authorization-server
-
     404                                         then it is at /authorize, /token, /register
     {"issuer": "https://example.com", ...}      here are the addresses
     {"issuer": "https://id.example.org", ...}   somebody else does it; we ask there. If nothing is
@@ -118,7 +117,7 @@ class Bearer(AuthBase):
                 needed = self.what_is_needed(response)
             if needed:
                 raise needed
-            if sent(response) and not response.is_redirect:
+            if sent(response) and not response.is_redirect:  # (which is about no token)
                 self.accepted = self.logins
             return response
 

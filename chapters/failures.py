@@ -169,7 +169,7 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     if not token and not has_token(server):
         words = TO_A_STRANGER.get(status, words)
     if follow(response):  # three times we did
-        words = 'it moves on and on, at last to {there} ({status}).\nCheck its "url".'
+        words = 'it has moved again and again, to {there} ({status}).\nCheck its "url".'
     words = words.format(status=clean(f"{status} {response.reason}")[:60],
                          there=without_ours(there or "another address", server))
     if said:
