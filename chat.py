@@ -32,6 +32,8 @@ A few words:
     job         work in a thread of its own; it can be stopped
     type hint   "path: Path", "-> dict", "Job | None" (or None): for readers; nothing checks them
     {**a, **b}  one dict with what is in both; a | b is the same
+    [*a, *b]    one list with what is in both; [f(x) for x in a] is the list of every f(x)
+    x := f()    sets x, and is x: "if x := f():" goes on with it if it isn't empty
 
 Real networks, models and people need more than this. It is in chapters/, one idea per file. To
 understand this file you need none of them: the imports say what each is for.
@@ -162,7 +164,7 @@ class Connection:
         self.offers = lists.Offers(self)            # its tools, and what else it has
         self.transport: Any = Http(self, auth) if server.url else stdio.Program(self)
 
-    @property
+    @property  # it is read without (): connection.is_new
     def is_new(self) -> bool:
         """Until we know better, we take every server for a new one."""
         return self.version in ("", versions.NEWEST)
@@ -253,7 +255,7 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
         jobs.in_background(self.post, message, inbox)
 
     def post(self, message: dict, inbox: Inbox) -> None:
-        self.wait_for_stream(message)  # because an older server may ask us something there
+        self.wait_for_stream(message)  # an older server's own, where it may ask us something
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
             # ({}: there is nothing to send. We listen to what an older server says unasked.)
@@ -303,7 +305,7 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
 
     def messages_in(self, response: Any, message: dict, place: dict[str, str]) -> Iterator[dict]:
         """Each message in a response, as it comes. ("yield" hands one out, and goes on when the
-        loop outside wants the next.) Raises Failure if the response is an error."""
+        loop outside wants the next; "yield from": all of another's.) Raises Failure."""
         server = self.connection.server
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
@@ -353,7 +355,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict | 
     # (Never tools/call: an older server might run the tool, and we would have it run twice.)
     probe = connection.transport.probe or ("tools/list" if method == "tools/call" else method)
     seconds = min(versions.PATIENCE, connection.server.timeout)
-    answer: dict | Failure
+    answer: dict | Failure  # (only a type hint: it has no value yet)
     try:
         answer = connection.request(probe, params if probe == method else {}, job, seconds)
     except Failure as failure:
@@ -364,7 +366,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict | 
             return None
         except Failure as refused:
             connection.version = ""
-            versions.raise_unless_new(connection, answer, refused)  # or it was only slow, say
+            versions.raise_unless_new(connection, answer, refused)  # no error: it is new after all
     connection.version = versions.NEWEST
     if isinstance(answer, Failure):
         return None
@@ -406,7 +408,6 @@ def shake_hands(connection: Connection, job: Job) -> None:
 #                       "description": "...", "parameters": {"type": "object", ...}}}
 #
 # The server's come in answer to {"method": "tools/list"}, which lists.py sends.
-#
 # The server's name is put before the tool's, because two servers may both have a "search".
 
 class Tool(Record):
@@ -557,7 +558,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
             refusal = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
             if refusal or not tool or arguments is None:
-                works.append(partial(jobs.say, refusal))
+                works.append(partial(jobs.say, refusal))  # no call: its answer is there already
             else:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
                 works.append(partial(self.run_tool, tool, arguments))
@@ -633,8 +634,7 @@ def open_chat(config: str = "mcp_servers.json", llm: LLM | None = None, person: 
         with open_chat("mcp_servers.json") as chat:
             for event in chat.ask("How was my night?"):
                 print(event.json)
-    With `person`, servers may ask something too: a Question comes, and you set its `answer`.
-    """
+    With `person`, servers may ask something too: a Question comes, and you set its `answer`."""
     settings.read_env()
     path = settings.find(config)
     auth_for = partial(command_line.credentials, config=path, person=False, say=lambda text: None)
@@ -677,7 +677,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
 def run(make_llm: Callable[[], LLM] = settings.openai_from_env,
         words: list[str] | None = None) -> None:
     """Start the program. `words` None: those on the command line. It ends with an exit status."""
-    with command_line.in_words(), contextlib.ExitStack() as at_the_end:
+    with command_line.in_words(), contextlib.ExitStack() as at_the_end:  # a "with" that grows
         options = command_line.read(words, has_demo=make_llm is settings.openai_from_env)
         screen, person = command_line.screen(options), sys.stdin.isatty()
         config = Path(options.config or settings.find("mcp_servers.json"))

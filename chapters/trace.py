@@ -39,7 +39,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from traceback import walk_stack
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from chapters.outside import as_dict, as_list, clean, without_secrets
@@ -142,14 +142,11 @@ PURPOSES = {  # by what about() says of a message; the first that fits counts
                  "and all the tools.",
     "<-- model, calls": "A model can't call anything. It says which tool it wants, by its full "
                         "name, with the arguments as JSON in a string. The call is up to us.",
-    "<-- model": "The model's last word: it wants no more tools, so the turn is over. It came in "
-                 "pieces, which you have read already.",
+    "<-- model": "The model's last word: it wants no more tools, so the turn is over.",
     "": "We haven't offered anything of this kind. If it is a request, we refuse.",
 }
 FIRST_OF_ALL = ('It is our first message to this server, in the way of 2026-07-28: "_meta" says '
                 "who we are. By the answer we see whether it is a new server or an older one.")
-
-
 asked: dict[tuple, tuple[str, str]] = {}  # by server and id: a request's method, who has made it
 
 
@@ -164,7 +161,7 @@ def explained(arrow: str, name: str, message: dict) -> tuple[str, str]:
     if arrow == "-->" and "method" in message:
         words += "" if name in [server for server, _ in asked] else f" {FIRST_OF_ALL}"
         asked[key] = message["method"], maker
-    return words, f"{verb} by {maker}."
+    return words, f"{verb} by {maker}.{headers_by() if arrow == '-->' else ''}"
 
 
 def about(name: str, message: dict, method: str) -> str:
@@ -208,6 +205,15 @@ def made_by(name: str, message: dict) -> str:
     return f"{function} ({file}:{lines})" + (f", called by {callers}" if callers else "")
 
 
+def headers_by() -> str:
+    """Who has made the headers of what this thread is about to send, over HTTP."""
+    for frame in stack_of(sys._getframe()):
+        if maker := getattr(frame.f_locals.get("self"), "headers_for", None):
+            function, file, lines = place_in(maker.__code__, "Http.")
+            return f" Its headers are made by {function} ({lines}), for machines on the way."
+    return ""
+
+
 def stack_of(top: FrameType) -> list[FrameType]:
     """The calls of a thread that haven't returned yet, innermost first."""
     return [frame for frame, _ in walk_stack(top)]
@@ -233,8 +239,12 @@ def is_in(files: str, frame: FrameType) -> bool:
 
 def place_of(frame: FrameType) -> tuple[str, str, str]:
     """("Connection.request", "chat.py", "166-190")"""
+    has_self = "self" in frame.f_code.co_varnames
+    kind = type(frame.f_locals["self"]).__name__ + "." if has_self else ""
+    return place_in(frame.f_code, kind)
+
+
+def place_in(code: CodeType, kind: str) -> tuple[str, str, str]:
     import inspect  # only a tour needs it, and a start should be fast
-    code = frame.f_code
     lines, first = inspect.getsourcelines(code)
-    kind = type(frame.f_locals["self"]).__name__ + "." if "self" in code.co_varnames else ""
     return kind + code.co_name, Path(code.co_filename).name, f"{first}-{first + len(lines) - 1}"

@@ -20,7 +20,7 @@ Try:   What is 17 + 25?
        Count slowly to 5
        Read the poem
 
-Start it with --demo --tour to stop at every message, and be told what it is for.
+With --demo --tour, it stops at every message, and says what it is for.
 """
 
 
