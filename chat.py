@@ -31,9 +31,8 @@ A few words:
     thread      a function that runs beside the rest; a lock lets only one of them pass at a time
     job         work in a thread of its own; it can be stopped
     type hint   "path: Path", "-> dict", "Job | None" (or None): for readers; nothing checks them
-    {**a, **b}  one dict with what is in both; a | b is the same
-    [*a, *b]    one list with what is in both; [f(x) for x in a] is the list of every f(x)
-    x := f()    sets x, and is x: "if x := f():" goes on with it if it isn't empty
+    {**a, **b}  one dict with what is in both, like a | b; [*a, *b] is one list with both
+    x := f()    sets x, and is x: "if x := f():"; [f(x) for x in a] is the list of every f(x)
 
 Real networks, models and people need more than this. It is in chapters/, one idea per file. To
 understand this file you need none of them: the imports say what each is for.
@@ -127,8 +126,8 @@ def load_servers(path: Path) -> dict[str, Server | Problem]:
 #
 # MCP is JSON messages, and JSON-RPC 2.0 says what they look like. There are four kinds:
 #
-#     a request        {"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {}}
-#     its result       {"jsonrpc": "2.0", "id": 7, "result": {"tools": [...]}}
+#     a request        {"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"_meta": ...}}
+#     its result       {"jsonrpc": "2.0", "id": 7, "result": {"resultType": "complete", ...}}
 #     or its error     {"jsonrpc": "2.0", "id": 7, "error": {"code": -32601, "message": "..."}}
 #     a notification   {"jsonrpc": "2.0", "method": "notifications/progress", "params": {...}}
 #
@@ -252,21 +251,21 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
 
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What comes back goes into the inbox, in a thread of its own."""
-        jobs.in_background(self.post, message, inbox)
+        jobs.in_background(self.carry, message, inbox)
 
-    def post(self, message: dict, inbox: Inbox) -> None:
+    def carry(self, message: dict, inbox: Inbox) -> None:
         self.wait_for_stream(message)  # an older server's own, where it may ask us something
         place: dict[str, str] = {}  # where we are in the stream of events
         try:
             # ({}: there is nothing to send. We listen to what an older server says unasked.)
-            answered = self.exchange(message, inbox, place) if message else \
+            answered = self.post(message, inbox, place) if message else \
                 older_servers.get(self, message, inbox, place)
             if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
         except Exception as error:  # the one who waits for the answer will raise it, in words
             inbox.put(failures.in_words(error, self.connection.server))
 
-    def exchange(self, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
+    def post(self, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
         """One POST, and what comes back. Returns whether the answer to `message` was among it.
         Raises what goes wrong."""
         with http_session.send(self.session, "POST", self.url, inbox, self.headers_for(message),
@@ -321,7 +320,9 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
 # ── Part 4: The handshake ────────────────────────────────────────────────────────────────
 #
 # There are two generations of MCP servers. A new one (2026-07-28) needs no opening, because every
-# request says which version it speaks. An older one wants to shake hands first:
+# request says in its params which version it speaks:
+#     "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", ...}
+# An older one wants to shake hands first:
 #
 #     we send   {"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25",
 #                    "capabilities": {}, "clientInfo": {"name": "simple-mcp-chat", ...}}}
@@ -366,7 +367,7 @@ def meet(connection: Connection, method: str, params: dict, job: Job) -> dict | 
             return None
         except Failure as refused:
             connection.version = ""
-            versions.raise_unless_new(connection, answer, refused)  # no error: it is new after all
+            versions.raise_unless_new(connection, answer, refused)  # still here: it is a new one
     connection.version = versions.NEWEST
     if isinstance(answer, Failure):
         return None
@@ -407,8 +408,7 @@ def shake_hands(connection: Connection, job: Job) -> None:
 #     the model's      {"type": "function", "function": {"name": "dexcom__readings",
 #                       "description": "...", "parameters": {"type": "object", ...}}}
 #
-# The server's come in answer to {"method": "tools/list"}, which lists.py sends.
-# The server's name is put before the tool's, because two servers may both have a "search".
+# (lists.py asks for them. A name begins with the server's: two may both have a "search".)
 
 class Tool(Record):
     """One function of one server."""
@@ -557,7 +557,7 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
             tool = self.tools.get(call["function"]["name"])
             arguments = replies.arguments_in(call["function"]["arguments"] or "{}")
             refusal = yield from tools.reason_not_to_call(tool, arguments, call, self.allowed)
-            if refusal or not tool or arguments is None:
+            if refusal or not tool or arguments is None:  # (then, too, there is a refusal)
                 works.append(partial(jobs.say, refusal))  # no call: its answer is there already
             else:
                 yield ToolCall(tool.connection.server.name, tool.name, arguments)
@@ -671,7 +671,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
         screen.show(chat.ask(question))                             # Part 6
         return
     talk(chat, screen)                                              # Parts 6 and 7
-    screen.show(stdio.close_all(chat.connections.values()))         # (a program may need a while)
+    screen.show(stdio.close_all(chat.connections.values()))  # (run() would, but show nothing)
 
 
 def run(make_llm: Callable[[], LLM] = settings.openai_from_env,

@@ -8,7 +8,7 @@ Each of these becomes one sentence that says what happened, and one that says wh
     Content-Type: text/html         Check its "url".
 
 A JSON-RPC error may come with any status. Then the error counts, because the server itself has
-sent it. Only a 401, a 403, a 429 and a 5xx come from a machine on the way.
+sent it. But with 401, 403, 429 and 5xx the status counts: a machine on the way may have said it.
 
 Reading does no harm, so it may be tried again. But a tool may have done its work although we never
 heard of it: if we ask twice to send a mail, two are sent. So a call is repeated only where the
@@ -18,6 +18,7 @@ server has certainly not done it; and everything is repeated only once.
     429, it has too much to do               yes      yes      wait as long as it says, up to 10 s
     an older server has forgotten us         yes      yes *    shake hands again
     it wants other headers (-32020)          no       yes      ask for its tools: they say which
+    it is another program by now (-32022)    yes      yes      find out anew how it speaks
     you have to open a page first (-32042)   yes      yes      ask you to
     it hung up, or what comes makes no sense yes      no       wait a second
     5xx, it has a problem of its own         yes      no       wait as long as it says

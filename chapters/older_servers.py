@@ -14,7 +14,7 @@ there are three more things that one can do besides a POST:
 
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 
-Left out: resources that one subscribes to. `http` is chat.py's Http, with its one HTTP exchange.
+Left out: resources that one subscribes to. `http` is chat.py's Http, with its one POST.
 
 Try it. Each event says where we are, and may say how long to wait before we ask for the rest:
 
@@ -52,7 +52,7 @@ def remember(event: dict[str, str], place: dict[str, str]) -> None:
 
 
 def get(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
-    """Like Http.exchange, with GET: we listen, or come back to our `place` in a stream."""
+    """Like Http.post, with GET: we listen, or come back to our `place` in a stream."""
     headers = {**http.headers_for(message), **headers_at(place)}
     with http_session.send(http.session, "GET", http.url, inbox, headers, auth=http.auth) as answer:
         return http.take_in(answer, message, inbox, place)

@@ -79,13 +79,13 @@ def description(server: str, found: dict) -> str:
     return text if tells else f"{name}, a tool of {server}. {text}".strip()
 
 
-def chosen(each: list[list[Any]], left_out: set[str], most: int) -> dict[str, Any]:
+def chosen(by_server: list[list[Any]], left_out: set[str], most: int) -> dict[str, Any]:
     """The tools (chat.py's) that a model gets, by full name. If they are too many, the servers with
     the most have to do without some. `left_out` has full names that the model can't have."""
-    each = [[tool for tool in one if tool.full_name not in left_out] for one in each]
-    in_turn = [tool for row in itertools.zip_longest(*each) for tool in row if tool]
+    usable = [[tool for tool in tools if tool.full_name not in left_out] for tools in by_server]
+    in_turn = [tool for row in itertools.zip_longest(*usable) for tool in row if tool]
     kept = {tool.full_name for tool in in_turn[:most]}
-    return {tool.full_name: tool for one in each for tool in one if tool.full_name in kept}
+    return {tool.full_name: tool for tool in itertools.chain(*usable) if tool.full_name in kept}
 
 
 def notes(connections: list[Any], most: int) -> Iterator[Note]:
