@@ -49,10 +49,10 @@ from chapters.outside import Problem
 
 MAX_STEP_UPS = 2  # how many logins of a run may be for more scopes than you first agreed to
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "registration_endpoint")
-AT_A_TERMINAL = "a browser login is needed. Start the program in a terminal once to sign in."
+AT_A_TERMINAL = "a browser login is needed. Run chat.py --login {} in a terminal once."
+AFTER_ALL = " (To sign in after all: chat.py --login {}, also in a second terminal.)"
 REJECTED = ("the server rejects a fresh login (401 Unauthorized). Your account may lack access. "
-            "To start over, delete .mcp_tokens.json and restart.")
-# (A text in quotes may hold \" and "scope=".)
+            "To start over: chat.py --logout {0}, then --login {0}.")
 PARAMETER = re.compile(r'(?<![\w-])([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 
 
@@ -67,7 +67,7 @@ class LoginNeeded(OAuthError):
     """Somebody has to sign in: login() asks them to, in the main thread. Raises OAuthError."""
 
     def __init__(self, auth: Any, challenge: dict[str, str], scope: str, refused: str):
-        super().__init__(AT_A_TERMINAL, auth.name)
+        super().__init__(AT_A_TERMINAL.format(auth.name), auth.name)
         self.auth = auth
         self.challenge = challenge    # what the server said
         self.scope = scope            # all we need, if what we have isn't enough
@@ -140,7 +140,7 @@ class Bearer(AuthBase):
         if self.problem:
             raise Problem(self.problem)
         if response.status_code == 401 and self.logins > self.accepted:
-            raise Problem(REJECTED)
+            raise Problem(REJECTED.format(self.name))
         return LoginNeeded(self, challenge, scope, token)
 
     @contextlib.contextmanager

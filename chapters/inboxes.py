@@ -125,7 +125,9 @@ def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
         failure.handshakes = handshakes
         inbox.close()
         if failure.kind not in ("refused", "cancelled"):  # a refusal is a message, shown already
-            trace.trace("<--", connection.server.name, None, f"no answer: {one_line(failure)}")
+            why = "(refused: you have to sign in first)" if failure.kind == "login" else \
+                f"no answer: {one_line(failure)}"
+            trace.trace("<--", connection.server.name, None, why)
         # The first request of all is not to be cancelled, and a new server over HTTP knows it by
         # the closed connection.
         if failure.kind in ("cancelled", "timeout") and \

@@ -6,8 +6,7 @@ puts its answer behind it:
     http://localhost:8080/callback?code=SplxlOBeZQ&state=af0ifjsldk&iss=https%3A%2F%2Fid.example.com
 
 "localhost" is the computer that the browser runs on. If it is ours, we are a web server there, for
-this one moment. Anybody may knock, so a judge looks at what comes, and the page that we show holds
-nothing that stood in the address.
+this one moment. Anybody may knock: a judge looks at what comes, and our page repeats none of it.
 
 If the browser is on another computer, it ends at a page that can't be reached. But the answer is
 in its address bar. So while we wait, we also read what is typed into the terminal, and judge it as
@@ -54,6 +53,7 @@ else:
     import termios
     import tty  # the others those
 
+REDIRECT_URI = "http://localhost:{}/callback"
 NO_CODE = "the sign-in service sent no code. Please try again."
 FOREIGN = "This page does not belong to the login you started. Go back to the terminal."
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Simple MCP Chat</title>
@@ -70,13 +70,12 @@ class Callback:
     """What comes back: from a browser, in its own threads, or pasted."""
 
     def __init__(self, port: int):
-        self.redirect_uri = f"http://localhost:{port}/callback"
+        self.redirect_uri = REDIRECT_URI.format(port)
         self.typed: Any = None  # a Keyboard, if there is one
         self.expect(lambda query: None)
 
     def expect(self, judge: Callable[[str], str | None]) -> None:
-        """Begin. `judge` takes a query; it returns the code in it, None if it isn't of this login,
-        or raises Problem."""
+        """Begin. judge() returns the code in a query; None, if it isn't ours; or raises Problem."""
         self.judge = judge
         self.outcome: str | Problem | None = None
         self.done = threading.Event()
@@ -98,8 +97,8 @@ class Callback:
             return 200, "This login is over. You can close this page."
         self.take(query)
         if isinstance(self.outcome, Problem):
-            return 200, ("The login did not work. You can close this page: "
-                         "the terminal says what happened.")
+            return 200, ("You are not signed in yet. You can close this page: another one opens, "
+                         "or the terminal says why.")
         self.stray = not self.outcome
         return (400, FOREIGN) if self.stray else (
             200, "You have signed in. You can close this page and go back to the terminal.")
@@ -127,8 +126,7 @@ class Callback:
             if time.monotonic() > begin + seconds:
                 stray = " (The browser did come, but from another login: close its old pages.)"
                 raise Problem(f"no answer within {seconds / 60:g} minutes. If the browser showed "
-                              "an error, just try again: the program will register anew." +
-                              stray * self.stray)
+                              "an error, the next sign-in registers anew." + stray * self.stray)
         return self.result()
 
     def result(self) -> str:
@@ -191,7 +189,7 @@ class WebServer(ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def listening(port: int, advice: str = "", typed: Callable[[], Any] = Keyboard
+def listening(port: int, by_hand: bool = False, typed: Callable[[], Any] = Keyboard
               ) -> Iterator[Callback]:
     """Be the web server at the redirect URI until the block ends. Port 0: any that is free."""
     class Handler(BaseHTTPRequestHandler):
@@ -222,9 +220,11 @@ def listening(port: int, advice: str = "", typed: Callable[[], Any] = Keyboard
                 servers.append(at_the_end.enter_context(WebServer(host, port, Handler)))
             except OSError as error:
                 if not servers or error.errno == errno.EADDRINUSE:
+                    other = port + 1 if port < 65535 else 8080
+                    more = f" and register {REDIRECT_URI.format(other)} with your client" * by_hand
                     raise Temporary(
                         f"port {port} is already in use. Close the other program, or set "
-                        f'"redirect_port" to another number, for example 8765{advice}.',
+                        f'"redirect_port" to another number, for example {other}{more}.',
                         "the port is in use") from None
             port = servers[0].server_address[1]
         callback = Callback(port)

@@ -176,6 +176,11 @@ def try_to_lock(number: int) -> bool:
     return True
 
 
+def by_issuer(saved: dict, name: str) -> dict[str, Any]:
+    """The entry of this name from each group of "clients"."""
+    return {issuer: by_name.get(name) for issuer, by_name in saved["clients"].items()}
+
+
 def as_each(kind: type, entries: dict) -> dict[str, Any]:
     """Entries as dataclasses of this kind, without those that can't be one. (Somebody may have
     edited the file, and nothing in it may crash us or get into a header.)"""

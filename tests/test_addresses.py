@@ -6,7 +6,7 @@ import threading
 from urllib.parse import quote, urlsplit
 
 import pytest
-from oauth_world import RESOURCE, F, answers
+from oauth_world import AFTER_ALL, RESOURCE, F, answers
 
 from chapters.addresses import UNSAFE, fetch, is_safe
 from chapters.outside import Problem
@@ -21,13 +21,13 @@ def test_F3_a_public_server_cannot_send_us_into_our_own_network(address):
 
 def test_F3_not_even_with_a_redirect(world):
     world.server.pages[RESOURCE] = answers(302, headers={"Location": "http://10.0.0.5/"})
-    assert world.failure(world.auth()) == F + UNSAFE
+    assert world.failure(world.auth()) == F + UNSAFE + AFTER_ALL
 
 
 @pytest.mark.parametrize("status", [300, 302, 307])
 def test_F3_nor_with_one_that_leads_to_no_address(world, status):
     world.server.pages[RESOURCE] = answers(status, headers={"Location": "http://["})
-    assert world.failure(world.auth()) == F + UNSAFE
+    assert world.failure(world.auth()) == F + UNSAFE + AFTER_ALL
 
 
 def test_an_address_of_900_kb_is_not_a_safe_one(world):

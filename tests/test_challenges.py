@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from login_server import Reply, Site
-from oauth_world import RESOURCE, WELL_KNOWN, F, answers
+from oauth_world import AFTER_ALL, RESOURCE, WELL_KNOWN, F, answers
 
 from chapters.challenges import OAuthError, check_settings, parse_challenge
 from chapters.token_file import TokenStore
@@ -40,7 +40,7 @@ def test_two_addresses_from_the_settings_need_no_discovery(world):
     auth = world.auth(client_id="by-hand", auth_url=f"{origin}/authorize",
                       token_url=f"{origin}/token")
     assert world.call(auth) == 200
-    assert 'Set "token_url" too.' in world.failure(
+    assert 'set "client_id", "auth_url" and "token_url" in its "oauth" section.' in world.failure(
         world.auth(store=TokenStore(world.folder / "other.json"), client_id="by-hand",
                    auth_url=f"{origin}/authorize"))
 
@@ -167,7 +167,8 @@ def test_a_document_that_names_one_issuer_and_addresses_at_a_third_place_is_refu
         F + f"the sign-in service names itself {workato.issuer} but was found at "
         f"{world.server.origin}. Ask the server's owner which sign-in addresses are right; they "
         'can be set as "auth_url" and "token_url". Its own answer: the sign-in service '
-        f"{workato.issuer} sent incomplete data (no addresses).")
+        f"{workato.issuer} sent incomplete data (no addresses). Ask its owner, or set "
+        '"auth_url" and "token_url".' + AFTER_ALL)
     assert not world.opened and not elsewhere.visits
 
     # What the message advises works: the registration endpoint is still the one that was found.
@@ -200,7 +201,7 @@ def test_F36_a_fresh_login_that_is_rejected(world):
     world.server.pages["/mcp"] = answers(401)
     auth = world.auth()
     expected = ("the server rejects a fresh login (401 Unauthorized). Your account may lack "
-                "access. To start over, delete .mcp_tokens.json and restart.")
+                "access. To start over: chat.py --logout sheets, then --login sheets.")
     assert world.failure(auth) == F + expected
     assert world.failure(auth) == F + expected
     assert len(world.opened) == 1

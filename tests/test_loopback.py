@@ -16,6 +16,7 @@ import requests
 from login_server import Reply, Site
 from needs import is_missing
 from oauth_world import (
+    AFTER_ALL,
     CALL,
     WELL_KNOWN,
     Browser,
@@ -51,7 +52,8 @@ def test_a_login_form_is_posted_and_followed_to_its_end(world):
     assert not world.opened
     bad = world.auth(store=TokenStore(world.folder / "other.json"), person=False,
                      login_form={**form, "password": "wrong"})
-    assert world.failure(bad) == F + 'the login form was refused (HTTP 401). Check "login_form".'
+    assert world.failure(bad) == (
+        F + 'the login form was refused (HTTP 401). Check "login_form".' + AFTER_ALL)
 
 
 def test_a_login_form_goes_to_no_other_address(world):
@@ -83,9 +85,9 @@ def test_F20_the_port_is_taken(world, host):
         port = taken.getsockname()[1]
         assert world.failure(world.auth(redirect_port=port)) == (
             F + f"port {port} is already in use. Close the other program, or set "
-            '"redirect_port" to another number, for example 8765.')
-        assert "and register http://localhost:8765/callback with your client." in world.failure(
-            world.auth(redirect_port=port, client_id="x"))
+            f'"redirect_port" to another number, for example {port + 1}.')
+        assert f"and register http://localhost:{port + 1}/callback with your client." in \
+            world.failure(world.auth(redirect_port=port, client_id="x"))
 
 
 def test_F22_strangers_are_turned_away_and_the_login_goes_on(world):
@@ -130,8 +132,8 @@ def test_F19_no_answer_at_all(world):
     port = free_port()
     auth = world.auth(browser=lambda url: True, patience=0.2, redirect_port=port)
     assert world.failure(auth).startswith(F + "no answer within ")
-    assert world.failure(auth).endswith("If the browser showed an error, just try again: the "
-                                        "program will register anew.")
+    assert world.failure(auth).endswith("If the browser showed an error, the next sign-in "
+                                        "registers anew." + AFTER_ALL)
     world.call(world.auth(redirect_port=port))
     assert len(world.auth_server.asked("/register")) == 2
 
@@ -148,8 +150,8 @@ def test_F25_ctrl_c(world):
         raise KeyboardInterrupt
 
     auth = world.auth(browser=press_ctrl_c, redirect_port=port)
-    assert world.failure(auth) == F + "login cancelled."
-    assert world.failure(auth) == F + "login cancelled."
+    assert world.failure(auth) == F + "login cancelled." + AFTER_ALL
+    assert world.failure(auth) == F + "login cancelled." + AFTER_ALL
     assert not world.file.exists()
     socket.create_server(("127.0.0.1", port)).close()
 
@@ -186,7 +188,7 @@ def test_end_of_input_is_a_no(world):
 
     world.typed = [ctrl_d]
     auth = world.auth(browser=no_browser(world))
-    assert world.failure(auth) == F + "login cancelled."
+    assert world.failure(auth) == F + "login cancelled." + AFTER_ALL
 
 
 @pytest.mark.parametrize("environment, opens", [

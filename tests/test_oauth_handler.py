@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from login_server import Reply, Site
 from needs import is_missing
 from oauth_world import (
+    AFTER_ALL,
     CALL,
     RESOURCE,
     WELL_KNOWN,
@@ -244,6 +245,21 @@ def test_a_machine_signs_in_without_a_person(world):
     assert not world.opened
 
 
+@pytest.mark.parametrize("set_by_hand", [False, True])
+def test_a_machine_needs_no_login_page(world, set_by_hand):
+    """RFC 8414: the address of one may be missing, where nobody could use it."""
+    del world.auth_server.metadata["authorization_endpoint"]
+    world.auth_server.clients["machine"] = ""
+    settings = {"client_id": "machine", "client_secret": "x", "grant_type": "client_credentials"}
+    if set_by_hand:
+        world.server.pages.pop(RESOURCE)
+        settings["token_url"] = world.auth_server.metadata["token_endpoint"]
+
+    assert world.call(world.auth(person=False, **settings)) == 200
+    assert "Discovered token endpoint" in world.printed
+    assert set_by_hand or "Discovered auth endpoint" not in world.printed
+
+
 def test_a_machine_tries_again_after_a_hiccup(world):
     world.auth_server.clients["machine"] = ""
     fine, world.auth_server.pages["/token"] = world.auth_server.pages["/token"], answers(503)
@@ -358,13 +374,20 @@ def test_F9_a_refresh_keeps_what_the_answer_leaves_out(world):
 
 
 UNSAFE = ("the server sent an unsafe sign-in address. Check the server's URL, or ask its owner.")
-NO_PKCE = "the sign-in service does not offer PKCE (S256), so logging in would not be safe."
+NO_PKCE = "the sign-in service offers no PKCE (S256), so a login would not be safe. Ask its owner."
 NO_SCOPE = ("the sign-in service does not know one of the requested scopes. If you have set "
             '"scopes", check them; if not, ask the server\'s owner.')
-NO_TOKEN = "the sign-in service did not return a usable token."
+NO_TOKEN = ("the sign-in service did not return a usable token. Try again, or ask the server's "
+            "owner.")
 NOT_FOUND = ("this server asks for a login but publishes no sign-in information. If it uses a "
              'token, set "auth_type": "token"; otherwise set "client_id", "auth_url" and '
-             '"token_url".')
+             '"token_url" in its "oauth" section.')
+INCOMPLETE = ("the sign-in service {{issuer}} sent incomplete data (no {}). Ask its owner, or set "
+              '"auth_url" and "token_url".')
+NO_REGISTRATION = (
+    "this sign-in service does not register clients by itself. {}Create an OAuth client there with "
+    'the redirect address {}, then put its "client_id" (and "client_secret", if any) in the '
+    '"oauth" section of mcp_servers.json.')
 
 
 def challenge(url):
@@ -418,12 +441,11 @@ BEFORE = [
         resource=world.server.origin + "/mc"), "the server's sign-in data is for {server_url}/mc,"
      ' not for this URL. Check "url" in mcp_servers.json.'),
     ("F7 nothing found", nothing_anywhere, NOT_FOUND),
-    ("F8 not an object", auth_server_says(WELL_KNOWN, 200, []), "the sign-in service {issuer} sent "
-     "incomplete data (no addresses)."),
-    ("F8 no token_endpoint", without("token_endpoint"), "the sign-in service {issuer} sent "
-     "incomplete data (no token_endpoint)."),
-    ("F8 a wrong type", metadata(token_endpoint=["x"]), "the sign-in service {issuer} sent "
-     "incomplete data (no token_endpoint)."),
+    ("F8 not an object", auth_server_says(WELL_KNOWN, 200, []), INCOMPLETE.format("addresses")),
+    ("F8 no token_endpoint", without("token_endpoint"), INCOMPLETE.format("token_endpoint")),
+    ("F8 no authorization_endpoint", without("authorization_endpoint"),
+     INCOMPLETE.format("authorization_endpoint")),
+    ("F8 a wrong type", metadata(token_endpoint=["x"]), INCOMPLETE.format("token_endpoint")),
     ("F10 another issuer", metadata(issuer="https://a"), "the sign-in service names itself "
      "https://a but was found at {issuer}. Ask the server's owner which sign-in addresses are "
      'right; they can be set as "auth_url" and "token_url".'),
@@ -432,9 +454,8 @@ BEFORE = [
     ("F13", auth_server_says("/register", 400, {"error": "invalid_redirect_uri"}), "the sign-in "
      "service refused the address {redirect} (invalid_redirect_uri). Create a client there by "
      'hand and set "client_id".'),
-    ("F14", without("registration_endpoint"), "this sign-in service does not register clients by "
-     "itself. Create an OAuth client there with the redirect address {redirect}, then put its "
-     '"client_id" (and "client_secret", if any) in the "oauth" section of mcp_servers.json.'),
+    ("F14", without("registration_endpoint"), NO_REGISTRATION.format(
+        'Set "redirect_port" to a fixed number, like 8080. ', "{redirect}")),
     *[(f"F15 {answer}", auth_server_says("/register", 201, answer), "the sign-in service answered "
        "the registration in a way this program cannot use.") for answer in (
         {}, {"client_id": ""}, {"client_id": 7}, {"client_id": "a\nb"},
@@ -459,9 +480,22 @@ def test_it_stops_before_a_browser_opens(world, arrange, expected):
              "issuer": world.auth_server.issuer,
              "redirect": "http://localhost:*/callback"}
     failure = re.sub(r"localhost:\d+/callback", "localhost:*/callback", world.failure(world.auth()))
-    assert failure == F + expected.format(**names)
+    assert failure.removesuffix(AFTER_ALL) == F + expected.format(**names)
     assert world.opened == []
     assert not world.auth_server.asked("/authorize") + world.auth_server.asked("/token")
+
+
+def test_F14_with_a_fixed_port_its_address_is_to_be_registered(world):
+    del world.auth_server.metadata["registration_endpoint"]
+    port = free_port()
+    assert world.failure(world.auth(redirect_port=port)) == F + NO_REGISTRATION.format(
+        "", f"http://localhost:{port}/callback") + AFTER_ALL
+
+
+def test_F14_a_port_that_is_another_one_each_time_is_not_to_be_registered(world):
+    del world.auth_server.metadata["registration_endpoint"]
+    failure = world.failure(world.auth(redirect_port=0))
+    assert re.findall(r"\d{4,}", failure) == ["8080", "8080"]
 
 
 def test_F5_deletes_nothing_and_does_not_latch(world):
@@ -525,8 +559,8 @@ def test_F18_a_configured_client_is_for_one_issuer(world):
     world.server.resource["authorization_servers"] = [world.auth_server.issuer]
     world.change(access_token="old", refresh_token=None)
     assert world.failure(world.auth(client_id="by-hand")) == (
-        F + f"sign-in moved from {old} to {world.auth_server.issuer}. If that is expected, delete "
-        '.mcp_tokens.json and update "client_id".')
+        F + f"sign-in moved from {old} to {world.auth_server.issuer}. If that is expected, run "
+        'chat.py --logout sheets and update "client_id".' + AFTER_ALL)
 
 
 # ── What may go wrong while the person signs in ──────────────────────────────────────────
@@ -554,19 +588,19 @@ WRONG_SENDER = ("the answer came from a different sign-in service than the one a
 def test_the_browser_brings_a_refusal(world, change, expected):
     browser = Browser(world, change)
     auth = world.auth(browser=browser)
-    assert world.failure(auth) == F + expected
+    assert world.failure(auth) == F + expected + AFTER_ALL
     assert not world.auth_server.asked("/token")
     eventually(lambda: browser.seen)
-    assert "The login did not work" in browser.seen[0].text
+    assert "You are not signed in yet." in browser.seen[0].text
     assert "<script>" not in browser.seen[0].text
     # From now on, it fails without another window.
-    assert world.failure(auth) == F + expected
+    assert world.failure(auth) == F + expected + AFTER_ALL
     assert len(world.opened) == 1
 
 
 def test_F28_not_a_terminal(world):
     assert world.failure(world.auth(person=False)) == (
-        F + "a browser login is needed. Start the program in a terminal once to sign in.")
+        F + "a browser login is needed. Run chat.py --login sheets in a terminal once.")
     assert world.opened == []
 
 
@@ -594,17 +628,26 @@ AFTER = [
 def test_the_code_gets_us_no_token(world, status, answer, expected):
     world.auth_server.pages["/token"] = answers(status, answer)
     auth = world.auth()
-    assert world.failure(auth) == F + expected
-    assert world.failure(auth) == F + expected
+    assert world.failure(auth) == F + expected + AFTER_ALL
+    assert world.failure(auth) == F + expected + AFTER_ALL
     assert len(world.auth_server.asked("/token")) == len(world.opened) == 1
     assert world.stored["tokens"] == {}
 
 
+NOT_ACCEPTED = ('the sign-in service does not accept this client. If you have set "client_id" or '
+                '"client_metadata_url", check that; if not, ask the server\'s owner.')
+
+
 def test_F31_a_client_that_is_not_accepted(world):
-    assert world.failure(world.auth(client_id="unknown")) == (
-        F + "the sign-in service does not accept this client. "
-        'Check "client_id" and "client_secret".')
+    assert world.failure(world.auth(client_id="unknown")) == F + NOT_ACCEPTED + AFTER_ALL
     assert world.stored["clients"]
+
+
+def test_F31_a_client_that_has_just_registered_itself_is_not_accepted(world):
+    """Nobody has set a client_id, so nobody is told only to check it."""
+    world.auth_server.pages["/token"] = answers(401, {"error": "invalid_client"})
+    assert world.failure(world.auth()) == F + NOT_ACCEPTED + AFTER_ALL
+    assert "if not, ask the server's owner" in NOT_ACCEPTED
 
 
 def test_F31_a_registration_that_was_forgotten_is_made_anew_once(world):
@@ -646,6 +689,19 @@ def test_F34_nobody_there(world):
     assert world.call(world.auth()) == 200       # half a minute is enough for a request
     world.seconds += 60
     assert "right now (connection refused)" in world.failure(world.auth())
+
+
+def test_after_a_failed_login_a_second_terminal_rescues_this_one_and_no_browser_is_announced(world):
+    auth = world.auth(browser=Browser(world, query(error="access_denied", code=None)))
+    assert world.failure(auth).endswith(AFTER_ALL)
+    world.auth().login()         # chat.py --login sheets
+    assert world.call(auth) == 200
+
+    world.auth_server.valid.clear()
+    world.auth_server.refreshing.clear()
+    assert world.failure(auth).endswith(AFTER_ALL)
+    assert len(world.opened) == 2
+    assert "Opening the browser again" not in world.printed
 
 
 @pytest.mark.parametrize("error", ["invalid_grant", "invalid_request", "unauthorized_client"])
@@ -698,8 +754,8 @@ def test_F45_a_private_request_is_not_sent_on(world, grant):
     if grant == "refresh_token":
         world.call(auth)
         world.auth_server.valid.clear()
-    assert world.failure(auth) == (F + "the sign-in service redirected a private request. "
-                                   "Nothing was sent on.")
+    assert world.failure(auth).removesuffix(AFTER_ALL) == (
+        F + "the sign-in service redirected a private request. Nothing was sent on.")
     assert elsewhere.visits == []
     elsewhere.close()
 
@@ -734,6 +790,9 @@ def test_a_server_that_wants_one_more_scope_gets_a_new_registration(world):
     assert world.call(world.auth(redirect_port=port)) == 200
     assert registered_scopes(world) == ["read", "read write"]
     assert asked_scopes(world) == ["read", "write", "write"]
+    eventually(lambda: len(world.pages) == 3)
+    [before_the_last] = [page.text for page in world.pages if "signed in yet" in page.text]
+    assert "another one opens" in before_the_last  # so nobody is told that it has failed
     world.auth_server.valid.clear()
     assert world.call(world.auth(redirect_port=port)) == 200      # renewed
     assert len(world.opened) == 3
@@ -791,7 +850,7 @@ def test_a_registration_that_is_refused_at_the_token_endpoint_is_made_anew_once(
 
 def test_a_registration_of_just_now_is_not_made_twice(world):
     world.auth_server.pages["/token"] = answers(400, {"error": "invalid_scope"})
-    assert world.failure(world.auth()) == F + NO_SCOPE
+    assert world.failure(world.auth()) == F + NO_SCOPE + AFTER_ALL
     assert len(world.auth_server.asked("/register")) == 1
 
 
@@ -799,7 +858,7 @@ def test_a_client_from_the_settings_is_never_replaced(world):
     world.auth_server.strict = True
     world.auth_server.clients["by-hand"] = "read"
     auth = world.auth(client_id="by-hand", scopes=["read", "write"])
-    assert world.failure(auth) == F + NO_SCOPE
+    assert world.failure(auth) == F + NO_SCOPE + AFTER_ALL
     assert not world.auth_server.asked("/register")
 
 

@@ -233,7 +233,8 @@ def test_a_message_is_not_cut_in_its_advice(tmp_path, sheets):
     del sheets.auth_server.metadata["registration_endpoint"]
     with Terminal("chat.py", "--login", "sheets", cwd=tmp_path, BROWSER="true") as terminal:
         assert terminal.exit_status() == 1
-    assert 'in the "oauth" section of mcp_servers.json.\n' in terminal.rest()
+    assert 'in the "oauth" section of mcp_servers.json. (To sign in after all: chat.py --login ' \
+        "sheets, also in a second terminal.)\n" in terminal.rest()
 
 
 def test_the_file_of_fastchat_mcp_works_unchanged(tmp_path, sheets, model):
@@ -290,6 +291,9 @@ def test_a_trace_of_a_login_has_no_secret(tmp_path, sheets, model):
     with Terminal("chat.py", "--trace", cwd=tmp_path, BROWSER=BROWSER) as terminal:
         shown = terminal.wait_for("You: ")
     assert "Authorization: ***" in shown and no_secret_in(shown, sheets)
+    # The browser opens just then, so it isn't said that nobody can sign in.
+    assert "<-- sheets  (refused: you have to sign in first)\n" in shown
+    assert "no answer" not in shown and "login is needed" not in shown
 
 
 def test_a_wrong_option_is_refused_by_name(tmp_path, model):

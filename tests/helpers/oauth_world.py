@@ -121,6 +121,7 @@ class World:
 # ── What is changed in it ────────────────────────────────────────────────────────────────
 
 F = "OAuth authentication failed for sheets: "
+AFTER_ALL = " (To sign in after all: chat.py --login sheets, also in a second terminal.)"
 
 
 WELL_KNOWN = "/.well-known/oauth-authorization-server"
