@@ -270,7 +270,6 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
         Raises what goes wrong."""
         with http_session.send(self.session, "POST", self.url, inbox, self.headers_for(message),
                                auth=self.auth, data=json.dumps(message)) as response:
-            self.url = response.url if response.ok else self.url  # it may have moved, on one host
             return self.take_in(response, message, inbox, place)
 
     def take_in(self, response: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
@@ -283,6 +282,7 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
                 continue
             if message["method"] == "initialize" and "result" in incoming:
                 self.session_id = response.headers.get("Mcp-Session-Id", "")
+            self.url = response.url  # it may have moved, on the same host
             http_session.read_rest(response, inbox)  # then it can serve the next request
             inbox.put(incoming)
             return True

@@ -17,8 +17,8 @@ server has certainly not done it; and everything is repeated only once.
     what has happened                        a list   a call   what we do first
     429, it has too much to do               yes      yes      wait as long as it says, up to 10 s
     an older server has forgotten us         yes      yes *    shake hands again
-    it wants other headers (-32020)          no       yes      ask for its tools: they say which
-    it is another program by now (-32022)    yes      yes      find out anew how it speaks
+    a new one wants other headers (-32020)   no       yes      ask for its tools: they say which
+    it speaks other versions now (-32022)    yes      yes      look which
     you have to open a page first (-32042)   yes      yes      ask you to
     it hung up, or what comes makes no sense yes      no       wait a second
     5xx, it has a problem of its own         yes      no       wait as long as it says
@@ -223,8 +223,9 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
         connection.offers.fetch("tools", job)
         return True
     if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
-        # It is another program by now.
+        # It is another program by now. (Without `known`, we have asked it twice already.)
         connection.version = ""
+        connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)

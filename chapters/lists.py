@@ -182,9 +182,10 @@ def news(connections: list[Any]) -> Iterator[Note]:
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
     """Each page of a list. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
-    size, end = 0, time.monotonic() + 2 * connection.server.timeout
-    while len(cursors) < MAX_PAGES and size < MAX_BYTES and (
-            trace.guide or time.monotonic() < end):  # (on a tour, somebody reads each page)
+    size, seconds = 0, 2 * connection.server.timeout
+    # (On a tour, somebody reads each page.)
+    end = math.inf if trace.guide else time.monotonic() + seconds
+    while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:

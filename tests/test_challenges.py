@@ -1,6 +1,7 @@
 """chapters/challenges.py: what servers say about signing in, the first servers, the settings."""
 
 import time
+from functools import partial
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,7 +11,9 @@ from login_server import Reply, Site
 from oauth_world import AFTER_ALL, RESOURCE, WELL_KNOWN, F, answers
 
 from chapters.challenges import OAuthError, check_settings, parse_challenge
+from chapters.jobs import finish, with_logins
 from chapters.token_file import TokenStore
+from chat import Server, list_tools
 
 
 def test_the_old_way_without_resource_metadata(world):
@@ -206,6 +209,17 @@ def test_F36_a_fresh_login_that_is_rejected(world):
     assert world.failure(auth) == F + expected
     assert len(world.opened) == 1
     assert len(world.auth_server.asked("/token")) == 2 + 1      # login, one refresh, one more later
+
+
+def test_a_redirect_on_the_way_to_a_refusal_has_not_accepted_our_token(world, connect):
+    site = world.server
+    site.resource["resource"] = site.origin
+    site.pages |= {"/mcp": answers(307, headers={"Location": "/mcp/"}), "/mcp/": answers(401)}
+    connection = connect(Server("sheets", site.url), auth=world.auth())
+    for _ in range(2):
+        [answer] = finish(with_logins([partial(list_tools, connection)]))
+        assert "the server rejects a fresh login" in str(answer)
+    assert len(world.opened) == 1, "the browser opens once, not again and again"
 
 
 def test_F36_a_machine_stops_as_well(world):

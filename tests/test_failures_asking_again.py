@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from patience import eventually
-from scripted_server import Reply, error, new
+from scripted_server import HANDSHAKE, Reply, error, new
 
 from chapters.failures import does_no_harm
 from chapters.outside import Failure
@@ -116,3 +116,29 @@ def test_a_call_whose_connection_breaks_is_sent_once(http_server, connect):
     with pytest.raises(Failure) as caught:
         connection.ask("tools/call", CALL)
     assert caught.value.kind == "broken" and len(server.saw("tools/call")) == 1
+
+
+PAID = "The bank didn't answer, but the money is gone."
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["a new program", "an older one"])
+def test_an_error_minus_32020_of_a_program_is_no_reason_to_call_again(stdio_server, connect, old):
+    # (There, no headers can be wrong. So it means something else.)
+    meets = {"initialize": HANDSHAKE} if old else {
+        "server/discover": new({"supportedVersions": [NEWEST]})}
+    program = stdio_server({**meets, "tools/list": tools("pay"), "tools/call": [-32020, PAID]})
+    connection = connect(program.entry())
+    list_tools(connection)
+    with pytest.raises(Failure, match=PAID):
+        connection.ask("tools/call", CALL)
+    assert len(program.saw("tools/call")) == 1
+
+
+def test_an_error_minus_32020_of_an_older_server_is_no_reason_to_call_again(http_server, connect):
+    server = http_server({"tools/list": tools("pay"), "tools/call":
+                          lambda message: Reply(200, error(message, -32020, PAID))}, "2025-06-18")
+    connection = connect(server.entry())
+    list_tools(connection)
+    with pytest.raises(Failure, match=PAID):
+        connection.ask("tools/call", CALL)
+    assert len(server.saw("tools/call")) == 1

@@ -127,6 +127,16 @@ def test_who_knows_us_and_speaks_of_sessions_is_not_called_twice(in_session):
     assert connection.ask("tools/call", CALL) == DONE and len(server.saw("initialize")) == 2
 
 
+@pytest.mark.parametrize("status", [402, 408, 409, 412, 425])
+def test_a_status_that_says_nothing_of_lost_sessions_does_not_mean_one(in_session, status):
+    words = b"Your session is at work. The call waits in line."
+    server, connection = in_session({"tools/call": Reply(status, words)})
+    with pytest.raises(Failure, match="waits in line") as caught:
+        connection.ask("tools/call", CALL)
+    assert caught.value.kind == "status"
+    assert len(server.saw("tools/call")) == 1 == len(server.saw("initialize"))
+
+
 def test_a_goodbye_without_end_is_not_read(in_session):
     server, connection = in_session({"": lambda message: itertools.repeat(b"x" * 2**20)})
     connection.close()
@@ -169,6 +179,16 @@ def test_a_stream_that_leads_nowhere_is_given_up(in_session):
     with pytest.raises(Failure):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1 <= len(gets(server)) <= 10
+
+
+@pytest.mark.parametrize("refusal", [
+    Reply(405), Reply(405, error({"id": "server-error"}, -32600, "Method Not Allowed")),
+    Reply(400, error({}, -32000, "No streams here."))], ids=["405", "in JSON", "without an id"])
+def test_an_answer_that_broke_off_is_what_counts_if_its_rest_is_refused(in_session, refusal):
+    server, connection = in_session({"tools/call": closes, "GET": refusal})
+    with pytest.raises(Failure, match="it hung up without answering tools/call") as caught:
+        connection.ask("tools/call", CALL)
+    assert caught.value.kind == "broken" and len(server.saw("tools/call")) == 1
 
 
 # ── Where side roads cross ───────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 import ast
 import re
 import socket
+import time
 
 import pytest
 from asking import POST, form, server_that_asks, string
@@ -353,15 +354,17 @@ def test_no_secret_and_no_code_for_the_terminal(tmp_path, model, http_server):
     server = http_server({"tools/list": new({"tools": [{"name": "f", "inputSchema": {}}]}),
                           "tools/call": new({"content": [{"type": "text", "text": "\x1b[2J\x07"}],
                                              "requestState": SECRET})})
-    configure(tmp_path, s={"url": f"{server.url}?token={SECRET}", "headers": {
+    path = "a-secret-in-the-path-of-a-url"
+    configure(tmp_path, s={"url": f"{server.url}/{path}?token={SECRET}", "headers": {
         "Authorization": f"Bearer {SECRET}", "X-Key": SECRET}})
     model.script += [wants("s__f", {}), says("Done.")]
     with Terminal("chat.py", "--tour", cwd=tmp_path) as terminal:
         walk(terminal)
         turn = ask(terminal, "Go")
-        assert "?token=***" in turn[2] and "Authorization: ***" in turn[2]
+        assert "/mcp/***?token=***" in turn[2] and "Authorization: ***" in turn[2]
     assert server.saw("tools/call")[0].headers["X-Key"] == SECRET
-    assert SECRET not in terminal.raw and "\x1b[2J" not in terminal.raw
+    assert SECRET not in terminal.raw and path not in terminal.raw
+    assert "\x1b[2J" not in terminal.raw
     assert "\x07" not in terminal.raw
 
 
@@ -405,6 +408,25 @@ def test_while_somebody_reads_no_time_limit_runs_out():
     waiting.join(PATIENCE)
     assert found == ['no answer for 0.2 seconds. If it needs longer, give it a larger "timeout".']
     tour.end()
+
+
+@needs_terminal
+@pytest.mark.parametrize("key", ["\n", "q\n"], ids=["goes on", "has seen enough"])
+def test_a_list_whose_first_page_somebody_reads_for_long_has_its_other_pages(
+        tmp_path, model, http_server, key):
+    pages = [{"tools": [{"name": "one", "inputSchema": {}}], "nextCursor": "p2"},
+             {"tools": [{"name": "two", "inputSchema": {}}]}]
+    server = http_server({"tools/list": lambda message: new(
+        {**pages["cursor" in message["params"]], "ttlMs": 3_600_000})})
+    configure(tmp_path, s={"url": server.url, "timeout": 1})
+    with Terminal("chat.py", "--tour", cwd=tmp_path) as terminal:
+        walk_to(terminal, "nextCursor")
+        time.sleep(2.5)  # more than twice the "timeout"
+        terminal.type(key)
+        walk(terminal)
+    assert [seen.message["params"].get("cursor") for seen in server.saw("tools/list")] == [
+        None, "p2"]
+    assert "without end" not in terminal.text
 
 
 @needs_terminal

@@ -5,6 +5,7 @@ import logging
 import pytest
 from scripted_server import new, result
 
+from chapters import trace
 from chapters.header_arguments import header_value
 from chapters.versions import NEWEST
 
@@ -114,3 +115,24 @@ def test_no_secret_of_an_address_is_in_the_trace(http_server, connect, caplog):
         connection.ask("tools/list")
         connection.ask("resources/read", {"uri": url})
     assert caplog.text.count("example.com/?key=***") == 3 and "SECRET" not in caplog.text
+
+
+IN_THE_PATH = "NjQ4ZjEyM2MtYWJjZC00ZWYw"
+
+
+def test_a_secret_in_the_path_is_not_in_the_trace(http_server, connect, caplog):
+    server = http_server({"tools/list": new({"tools": []})})
+    url = server.url.replace("/mcp", f"/api/mcp/s/{IN_THE_PATH}/mcp")
+    with caplog.at_level(logging.DEBUG, logger="mcp.wire"):
+        connect(server.entry(url=url)).ask("tools/list")
+        connect(server.entry(url=f"{server.url}/{IN_THE_PATH}?team=blue")).ask("tools/list")
+    assert server.seen[0].path == f"/api/mcp/s/{IN_THE_PATH}/mcp", "though it was sent"
+    host = server.url.split("/")[2]
+    assert f"POST http://{host}/api/mcp/s/***/mcp\n" in caplog.text
+    assert f"POST http://{host}/mcp/***?team=***\n" in caplog.text
+    assert IN_THE_PATH not in caplog.text
+
+
+def test_a_host_with_a_long_name_stays_in_the_trace():
+    url = "https://a-very-long-name-of-a-host.example.com/mcp"
+    assert url in trace.shown("-->", "toy", None, f"POST {url}", [])

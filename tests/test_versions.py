@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from patience import eventually
-from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, result
+from scripted_server import HANDSHAKE, SILENCE, Reply, ScriptedHttp, error, new, result
 
 from chapters.outside import Failure
 from chapters.versions import ABOUT_US, NEWEST, OLDER
@@ -224,6 +224,12 @@ def test_a_version_that_we_do_not_know_is_refused(http_server, connect, version)
     assert server.methods == ["tools/list", "initialize"]
 
 
+def test_a_handshake_for_a_version_that_has_none_is_called_that(http_server, connect):
+    server = http_server({"initialize": {**HANDSHAKE, "protocolVersion": NEWEST}}, old=OLDER[0])
+    with pytest.raises(Failure, match=f"shakes hands for MCP {NEWEST}, which has no handshake"):
+        list_tools(connect(server.entry()))
+
+
 @pytest.mark.parametrize("version", [None, 3, {}], ids=str)
 def test_an_old_server_must_name_a_version(http_server, connect, version):
     server = http_server({"initialize": {"protocolVersion": version}}, old=OLDER[0])
@@ -244,6 +250,21 @@ def test_initialize_is_tried_again_with_a_version_that_the_server_names(http_ser
 def test_a_new_server_whose_first_answer_got_lost_is_still_a_new_one(http_server, connect):
     server = http_server({"tools/list": [Reply(502, b"<html>"), new(TOOLS)],
                           "initialize": refuses(400, *unsupported(NEWEST))})
+    connection = connect(server.entry())
+    assert list_tools(connection) and connection.version == NEWEST
+    assert server.methods == ["tools/list", "initialize", "tools/list"]
+
+
+def hangs_up(message):
+    yield b": wait\n\n"
+
+
+@pytest.mark.parametrize("code", [-32600, -32601, -32602, -32020, -32022])
+@pytest.mark.parametrize("first", [Reply(500), Reply(502, b"<html>"), hangs_up],
+                         ids=["500", "502", "it hangs up"])
+def test_a_new_server_whose_first_answer_got_lost_has_no_handshake(http_server, connect, first,
+                                                                   code):
+    server = http_server({"tools/list": [first, new(TOOLS)], "initialize": refuses(400, code)})
     connection = connect(server.entry())
     assert list_tools(connection) and connection.version == NEWEST
     assert server.methods == ["tools/list", "initialize", "tools/list"]
@@ -495,6 +516,42 @@ def test_two_who_call_first_at_the_same_time_say_hello_once(http_server, stdio_s
         eventually(lambda answers=answers: len(answers) == 8)
         assert one.methods.count("initialize") == 1
         assert one.methods.count("notifications/initialized") == 1
+
+
+class Exchanged(ScriptedHttp):
+    """A server in whose place there is one of the other generation, as soon as `old` is another.
+    Each refuses the version of the other (-32022)."""
+
+    def __init__(self, old):
+        super().__init__({"tools/list": new(TOOLS), "tools/call": new({"content": []})}, old)
+        self.ran = self.refused = 0  # how often the tool has, and how often we were
+
+    def answer_to(self, seen):
+        ours = self.old or NEWEST
+        named = seen.headers["MCP-Protocol-Version"] or self.old  # (initialize names it inside)
+        if named != ours:
+            self.refused += 1
+            return Reply(400, error(seen.message, *unsupported(ours)))
+        self.ran += seen.method == "tools/call"
+        return super().answer_to(seen)
+
+
+@pytest.mark.parametrize("before, after", [("", "2025-11-25"), ("2025-11-25", "")],
+                         ids=["by an older one", "by a new one"])
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+def test_a_server_that_is_exchanged_meanwhile_is_asked_in_its_own_version(connect, before, after,
+                                                                          method):
+    with Exchanged(before) as server:
+        connection = connect(server.entry())
+        list_tools(connection)
+        assert connection.version == (before or NEWEST)
+        server.old, server.refused = after, 0
+        for _ in range(2):
+            connection.ask(method, {"name": "add", "arguments": {}})
+        assert connection.version == (after or NEWEST)
+        assert server.ran == (2 if method == "tools/call" else 0)
+        assert server.refused == 1 + bool(after), "an older one also refuses to be asked as a new"
+        assert connection.offers.is_old("tools"), "it may have others"
 
 
 def test_the_toy_speaks_both(toy_http, toy_stdio):
