@@ -50,6 +50,8 @@ else:
     import fcntl  # the others those
 
 SECTIONS = ("clients", "tokens")
+BUSY = "another copy of this program is busy signing in. Try again in a moment."
+our_threads: dict[Path, threading.Lock] = {}  # by file; for disks that know no locks
 
 
 class Busy(Problem):
@@ -63,7 +65,6 @@ class TokenStore:
                  patience: float = 60):
         self.path = Path(os.path.realpath(path))  # (a link stays a link)
         self.say = say
-        self.one_at_a_time = threading.Lock()  # (some disks know no locks)
         self.patience = patience          # seconds to wait for the lock
         self.memory: dict | None = None   # takes the place of a file that can't be used
 
@@ -96,7 +97,7 @@ class TokenStore:
     def open(self) -> Iterator[dict[str, dict]]:
         """What is in the file, for us alone to change; it is written when the block ends well.
         Raises Busy."""
-        with self.one_at_a_time, self.locked():
+        with self.locked_here(), self.locked():
             saved = self.read(set_aside=True)
             before = json.dumps(saved)
             yield saved
@@ -104,9 +105,20 @@ class TokenStore:
                 self.write(saved)
 
     @contextlib.contextmanager
+    def locked_here(self) -> Iterator[None]:
+        """Wait until no other thread of this program is at work on the file."""
+        lock = our_threads.setdefault(self.path, threading.Lock())
+        if not lock.acquire(timeout=self.patience):
+            raise Busy(BUSY)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Wait until no other program, and no other thread, has the lock. When a program dies, the
-        system takes its lock away, so none can be left behind."""
+        """Wait until no other program has the lock. When a program dies, the system takes its
+        lock away, so none can be left behind."""
         try:
             lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
@@ -116,8 +128,7 @@ class TokenStore:
         try:
             while not try_to_lock(lock):
                 if time.monotonic() > end:
-                    raise Busy("another copy of this program is busy signing in. "
-                               "Try again in a moment.")
+                    raise Busy(BUSY)
                 time.sleep(0.02)
             yield
         finally:

@@ -1,5 +1,7 @@
 """chapters/token_file.py, alone and below oauth_handler.py."""
 
+import errno
+import importlib
 import json
 import os
 import stat
@@ -17,7 +19,7 @@ from patience import PATIENCE
 
 import oauth_handler
 from chapters.challenges import OAuthError
-from chapters.token_file import TokenStore, as_each
+from chapters.token_file import Busy, TokenStore, as_each
 
 DAMAGED = [b"", b'{"version": 1, "tok', b'{"version": 1}}', b"null", b"[]", b"\xff\xfe\x00",
            b'\xef\xbb\xbf{"version": 1, "clients": {}, "tokens": {}}', b'{"version": 99}',
@@ -106,6 +108,32 @@ def test_F41_five_threads_and_one_refresh(world):
         thread.join()
     assert said == [200] * 5
     assert len(world.auth_server.asked("/token")) == asked_before + 1
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """The disk knows no locks."""
+    def refuse(*given):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    windows = sys.platform == "win32"
+    monkeypatch.setattr(importlib.import_module("msvcrt" if windows else "fcntl"),
+                        "locking" if windows else "flock", refuse)
+
+
+def test_on_a_disk_without_locks_five_threads_refresh_once(world, no_locks):
+    test_F41_five_threads_and_one_refresh(world)
+
+
+def test_on_a_disk_without_locks_the_threads_of_a_program_wait_for_each_other(world, no_locks):
+    # (Each server of a chat has a TokenStore of its own.)
+    with world.store().open() as saved:
+        saved["tokens"]["sheets"] = {"access_token": "a"}
+        with pytest.raises(Busy), world.store(patience=0).open():
+            pass
+    with world.store(patience=0).open() as saved:
+        saved["tokens"]["mail"] = {"access_token": "b"}
+    assert list(world.stored["tokens"]) == ["sheets", "mail"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other permissions")
