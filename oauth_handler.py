@@ -436,7 +436,7 @@ def token_request(endpoint: str, client: Client, form: dict[str, str | None]) ->
         raise Refused(error if isinstance(error, str) else other, found.get("error_description"))
     token = found.get("access_token")
     if not is_text(token) or " " in str(token) or \
-            str(found.get("token_type", "bearer")).lower() != "bearer":
+            str(found.get("token_type") or "bearer").lower() != "bearer":
         raise Temporary("the sign-in service did not return a usable token. Try again, or ask the "
                         "server's owner.", "an answer without a token")
     return found

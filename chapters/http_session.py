@@ -121,6 +121,7 @@ def send(session: requests.Session, verb: str, url: str, inbox: Inbox, headers: 
                                  timeout=(seconds or CONNECT_SECONDS, seconds), **more) as response:
                 url = follow(response) if redirects_left else ""
                 if url:
+                    inbox.socket = None
                     continue
                 if verb == "GET":  # its connection ends with it: some serve one after the other
                     response.raw.release_conn = lambda: None  # type: ignore[method-assign]

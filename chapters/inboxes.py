@@ -53,7 +53,7 @@ from typing import Any
 
 from chapters import trace
 from chapters.jobs import Job
-from chapters.outside import Failure, as_dict, loads, one_line, without_ours
+from chapters.outside import Failure, as_dict, is_number, loads, one_line, without_ours
 from chapters.replies import words_in
 
 END = None
@@ -163,7 +163,7 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
     method, params = str(incoming.get("method")), as_dict(incoming.get("params"))
     if method == "notifications/progress":
         token = params.get("progressToken")
-        inbox = connection.inboxes.get(token) if isinstance(token, int) else None
+        inbox = connection.inboxes.get(token) if is_number(token) else None
         if inbox:
             inbox.offer(incoming)
     elif method.endswith("/list_changed"):
@@ -198,7 +198,7 @@ def messages_in(text: bytes | str, name: str, request: dict | None = None) -> li
         trace.trace("<--", name, message)
         if "result" in message and message.get("error", "") is None:
             del message["error"]  # some servers send it with each result
-        if request and "error" in message and not isinstance(message.get("id"), int):
+        if request and "error" in message and not is_number(message.get("id")):
             message["id"] = request.get("id")
     return messages
 

@@ -49,7 +49,7 @@ from chapters import trace
 from chapters.events import Event
 from chapters.inboxes import END, Inbox, hear, is_request, messages_in
 from chapters.jobs import Job, in_background, together
-from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, without_ours
+from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, is_number, without_ours
 
 # What a program gets of our environment, besides what its entry says. Not all: it may hold keys
 # that are none of the program's business.
@@ -133,7 +133,7 @@ class Program:
             hear(self.connection, message)
             return
         number = message.get("id")
-        inbox = self.connection.inboxes.get(number) if isinstance(number, int) else None
+        inbox = self.connection.inboxes.get(number) if is_number(number) else None
         if inbox:
             inbox.put(message)
 

@@ -15,7 +15,8 @@ from patience import PATIENCE, eventually
 from scripted_model import ScriptedModel, says, texts_of
 from scripted_server import SILENCE, Reply, error, new, result
 
-from chapters.http_session import direct
+from chapters.http_session import direct, new_session, send
+from chapters.inboxes import Inbox
 from chapters.jobs import finish, together
 from chapters.outside import Failure, Problem
 from chat import LLM, Chat, Server
@@ -319,6 +320,52 @@ def test_a_server_may_have_moved_within_its_own_house(http_server, connect, stat
             "POST", server.seen[0].message, "k")
 
 
+def test_where_an_answer_came_from_the_next_request_goes_at_once(http_server, connect):
+    server = http_server({})
+    server.script["tools/call"] = moving(server, 307, ["/mcp/"])
+    connection = connect(server.entry())
+    assert connection.request("tools/call", CALL) == DONE
+    server.script["tools/call"] = DONE
+    assert connection.request("tools/call", CALL) == DONE
+    assert [seen.path for seen in server.seen] == ["/mcp", "/mcp/", "/mcp/"]
+
+
+@pytest.mark.parametrize("there", [Reply(503, b"<h1>Down</h1>"), Reply(200, b"<h1>Sorry</h1>"),
+                                   Reply(307, b"", {"Location": "/down"})],
+                         ids=["503", "a page", "it leads on and on"])
+def test_where_no_answer_came_from_the_next_request_does_not_go(http_server, connect, there):
+    server = http_server({"tools/call": [Reply(307, b"", {"Location": "/down"}), there, there,
+                                         there, DONE] if there.status == 307 else
+                          [Reply(307, b"", {"Location": "/down"}), there, DONE]})
+    connection = connect(server.entry())
+    with pytest.raises(Failure):
+        connection.request("tools/call", CALL)
+    assert connection.request("tools/call", CALL) == DONE
+    assert server.seen[-2].path == "/down" and server.seen[-1].path == "/mcp"
+
+
+def test_redirects_in_a_circle_are_called_that(http_server, connect):
+    server = http_server({"tools/call": Reply(307, b"", {"Location": "/mcp?key=s3cret"})})
+    with pytest.raises(Failure, match="it moves on and on, at last to ") as caught:
+        connect(server.entry()).request("tools/call", CALL)
+    assert 'Check its "url".' in str(caught.value) and "s3cret" not in str(caught.value)
+    assert len(server.seen) == 4
+
+
+def test_between_a_redirect_and_the_next_request_there_is_no_connection_to_close(http_server):
+    server = http_server({"": [Reply(307, b"", {"Location": "/mcp/"}), Reply(202)]})
+    inbox, held = Inbox(), []
+
+    def look(request):  # requests calls it before it sends one
+        held.append(inbox.socket)
+        return request
+
+    with new_session("s") as session, \
+            send(session, "POST", server.url, inbox, {}, auth=look, data="{}"):
+        assert inbox.socket is not None
+    assert held == [None, None]
+
+
 @pytest.mark.line(48)
 @pytest.mark.parametrize("status, ways, sent", [
     (307, ["/a", "/b", "/c", "/d"], 4), (307, ["/a", "{elsewhere}"], 2), (308, ["{encrypted}"], 1),
@@ -330,7 +377,7 @@ def test_but_not_farther(http_server, connect, status, ways, sent):
         elsewhere=elsewhere.url, elsewhere_host=elsewhere.url.split("/")[2],
         encrypted=server.url.replace("http:", "https:"),
         by_another_name=server.url.replace("127.0.0.1", "localhost")) for way in ways])
-    with pytest.raises(Failure, match="moved"):
+    with pytest.raises(Failure, match="has moved to|moves on and on"):
         connect(server.entry(headers={"X-Api-Key": "k"})).request("tools/call", CALL)
     assert elsewhere.connections == 0 and server.methods == ["tools/call"] * sent
 

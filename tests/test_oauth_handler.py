@@ -623,6 +623,12 @@ AFTER = [
 ]
 
 
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", None])
+def test_a_token_is_a_bearer_token_unless_its_answer_says_otherwise(world, kind):
+    world.auth_server.token_answer = {"expires_in": 3600, "token_type": kind}
+    assert world.call(world.auth()) == 200
+
+
 @pytest.mark.parametrize("status, answer, expected", [row[1:] for row in AFTER],
                          ids=[row[0] for row in AFTER])
 def test_the_code_gets_us_no_token(world, status, answer, expected):

@@ -55,6 +55,20 @@ def test_an_answer_that_cannot_be_read_is_waited_for_no_longer(stdio_server, con
     assert caught.value.kind == "broken"
 
 
+def test_an_id_may_come_back_as_a_number_with_a_point(stdio_server, connect):
+    # (To some languages, all numbers are the same kind.)
+    program = stdio_server(f"""
+        for message in incoming():
+            if "id" in message:
+                message["id"] = float(message["id"])
+                answer(message, {MEET["server/discover"]})
+    """)
+    connection = connect(program.entry())
+    for _ in range(2):
+        assert connection.ask("tools/list") == MEET["server/discover"]
+    assert program.methods == ["server/discover", "tools/list", "tools/list"]
+
+
 def test_a_complaint_about_a_notification_is_no_answer(stdio_server, connect):
     # Home-made servers often answer whatever they don't know.
     program = stdio_server(f"""
