@@ -23,6 +23,7 @@ The first servers (2025-03-26) don't say who gives out tokens, as they do it the
         at the server. (It gains nothing by that: it could as well name itself.)
 
 Where nothing helps, you say it, in the "oauth" section of mcp_servers.json.
+
 https://modelcontextprotocol.io/specification/2026-07-28/basic/authorization and the same of
 2025-03-26. Left out: other kinds of challenges, like DPoP, that take a library for signatures.
 

@@ -346,7 +346,7 @@ def test_where_no_answer_came_from_the_next_request_does_not_go(http_server, con
 
 def test_redirects_in_a_circle_are_called_that(http_server, connect):
     server = http_server({"tools/call": Reply(307, b"", {"Location": "/mcp?key=s3cret"})})
-    with pytest.raises(Failure, match="it moves on and on, at last to ") as caught:
+    with pytest.raises(Failure, match="it has moved again and again, to ") as caught:
         connect(server.entry()).request("tools/call", CALL)
     assert 'Check its "url".' in str(caught.value) and "s3cret" not in str(caught.value)
     assert len(server.seen) == 4
@@ -377,7 +377,7 @@ def test_but_not_farther(http_server, connect, status, ways, sent):
         elsewhere=elsewhere.url, elsewhere_host=elsewhere.url.split("/")[2],
         encrypted=server.url.replace("http:", "https:"),
         by_another_name=server.url.replace("127.0.0.1", "localhost")) for way in ways])
-    with pytest.raises(Failure, match="has moved to|moves on and on"):
+    with pytest.raises(Failure, match="moved"):
         connect(server.entry(headers={"X-Api-Key": "k"})).request("tools/call", CALL)
     assert elsewhere.connections == 0 and server.methods == ["tools/call"] * sent
 
