@@ -263,13 +263,15 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
             if not answered and not older_servers.resume(self, message, inbox, place):
                 inbox.put(inboxes.END)
         except Exception as error:  # the one who waits for the answer will raise it, in words
+            self.url = self.connection.server.url  # in case it had moved, but not for good
             inbox.put(failures.in_words(error, self.connection.server))
 
     def post(self, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
-        """One POST, and what comes back. Returns whether the answer to `message` was among it.
-        Raises what goes wrong."""
+        """One POST. Returns whether the answer to `message` came. Raises what goes wrong."""
         with http_session.send(self.session, "POST", self.url, inbox, self.headers_for(message),
                                auth=self.auth, data=json.dumps(message)) as response:
+            if message.get("method") == "initialize" and response.ok:
+                self.session_id = response.headers.get("Mcp-Session-Id", "")
             return self.take_in(response, message, inbox, place)
 
     def take_in(self, response: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
@@ -280,8 +282,6 @@ class Http(older_servers.WithSession):  # there: open() and close(), and all tha
             if not inboxes.is_answer(incoming, message):
                 inboxes.hear(self.connection, incoming, inbox)  # progress, or it has a question
                 continue
-            if message["method"] == "initialize" and "result" in incoming:
-                self.session_id = response.headers.get("Mcp-Session-Id", "")
             self.url = response.url  # it may have moved, on the same host
             http_session.read_rest(response, inbox)  # then it can serve the next request
             inbox.put(incoming)

@@ -203,8 +203,8 @@ def choose_scope(settings: dict, challenge: dict, resource: dict, auth_server: d
 #
 # The login page wants to say which program asks: "Simple MCP Chat wants to read your sheets".
 # A program's name is its client_id. On some authorization servers, a person can get one, and put
-# it into the settings. Some take the address of a document about the program. Most let a program
-# register itself (RFC 7591), with one POST:
+# it into the settings. Some take the address of a document about the program, as MCP 2026-07-28
+# would have it. Most let a program register itself (RFC 7591), with one POST:
 #
 #     {"client_name": "simple-mcp-chat-sheets", "redirect_uris": ["http://localhost:8080/callback"],
 #      "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
@@ -239,8 +239,8 @@ def choose_method(auth_server: dict, secret: str | None, named: object = None) -
 
 def find_client(settings: dict, known: dict[str, Client], auth_server: dict, name: str,
                 redirect_uri: str, now: float) -> Client | None:
-    """Who we are without asking: by the settings, by the token file (`known`, by issuer), by a
-    document about us. Raises Problem."""
+    """Who we are without asking: by the settings, by a document about us, by the token file
+    (`known`, by issuer). Raises Problem."""
     if "client_id" in settings:
         moved = [issuer for issuer, one in known.items() if one.source == "config" and
                  one.client_id == settings["client_id"] and issuer != auth_server["key"]]
@@ -250,14 +250,13 @@ def find_client(settings: dict, known: dict[str, Client], auth_server: dict, nam
         secret = settings.get("client_secret")
         return Client("config", settings["client_id"], secret, choose_method(auth_server, secret),
                       redirect_uri=redirect_uri)
-    stored = known.get(auth_server["key"])
-    if stored and stored.source == "registration" and stored.redirect_uri == redirect_uri and \
-            stored.answered and (stored.client_secret_expires_at or math.inf) > now:
-        return stored
     if "client_metadata_url" in settings and \
             auth_server.get("client_id_metadata_document_supported") is True:
         return Client("document", settings["client_metadata_url"], redirect_uri=redirect_uri)
-    return None
+    stored = known.get(auth_server["key"])
+    is_good = stored and stored.source == "registration" and stored.answered and \
+        stored.redirect_uri == redirect_uri and (stored.client_secret_expires_at or math.inf) > now
+    return stored if is_good else None
 
 
 def register(settings: dict, auth_server: dict, name: str, redirect_uri: str, scope: str,

@@ -188,7 +188,8 @@ def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) ->
     several say it with another status."""
     codes = [as_dict(one.get("error")).get("code") for one in found]
     status = response.status_code
-    return "Mcp-Session-Id" in response.request.headers and METHOD_NOT_FOUND not in codes and (
+    return "Mcp-Session-Id" in response.request.headers and not any(
+        code in (METHOD_NOT_FOUND, UNSUPPORTED) for code in codes) and (
         status == 404 or status in (400, 401, 403, 410, 422) and
         re.search(b"session|not initialized", body, re.I) is not None)
 
@@ -224,8 +225,10 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
         return True
     if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
         # It is another program by now. (Without `known`, we have asked it twice already.)
-        connection.version = ""
-        connection.offers.expire()
+        with connection.greeting:  # (another call may have found out before us)
+            if connection.handshakes == failure.handshakes:
+                connection.version, connection.offers.capabilities = "", None
+                connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)

@@ -69,7 +69,8 @@ def mirrored_headers(mirrored: Mirrored, arguments: object) -> dict[str, str]:
         for name in path:
             value = as_dict(value).get(name)
         if isinstance(value, (bool, int, str)) or isinstance(value, float) and value.is_integer():
-            text = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
+            text = value if isinstance(value, str) else json.dumps(
+                int(value) if isinstance(value, float) else value)
             headers["Mcp-Param-" + header] = header_value(text)
     return headers
 

@@ -82,10 +82,10 @@ class Callback:
         self.stray = False  # whether something came from another login
 
     def take(self, query: str) -> None:
-        try:
-            self.outcome = self.judge(query) or None
+        try:  # (Two visits may come at the same time.)
+            self.outcome = self.judge(query) or self.outcome
         except Problem as problem:
-            self.outcome = problem
+            self.outcome = self.outcome or problem
 
     def receive(self, path: str, host: str) -> tuple[int, str]:
         """Hear a browser's request; return the status and the text of the page for it."""

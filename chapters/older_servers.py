@@ -53,7 +53,7 @@ def remember(event: dict[str, str], place: dict[str, str]) -> None:
 
 def get(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
     """Like Http.post, with GET: we listen, or come back to our `place` in a stream."""
-    headers = {**http.headers_for(message), **headers_at(place)}
+    headers = {**http.headers_for({}), **headers_at(place)}
     with http_session.send(http.session, "GET", http.url, inbox, headers, auth=http.auth) as answer:
         return http.take_in(answer, message, inbox, place)
 
@@ -121,8 +121,8 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
         except Exception as error:
             # (A "login" must not get out: our call is at work there, and must not be made again.)
             failure = in_words(error, http.connection.server)
-            if getattr(failure, "status", 0) < 400 and getattr(
-                    failure, "kind", "") not in ("broken", "status", "session", "login"):
+            if getattr(failure, "kind", "") not in (
+                    "broken", "status", "session", "login", "refused"):
                 raise failure from None
         went_on = place.get("id") != before or time.monotonic() > began + 10
         fruitless = 0 if went_on else fruitless + 1

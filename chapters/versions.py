@@ -112,7 +112,8 @@ def agreed(result: dict) -> str:
     if not isinstance(version, str):
         raise Failure("broken", "its answer to initialize names no version of MCP.")
     if version == NEWEST:
-        raise Failure("refused", f"it shakes hands for MCP {NEWEST}, which has no handshake.")
+        raise Failure("refused", f"it shakes hands for MCP {NEWEST}, which has no handshake.\n"
+                                 "Ask whoever runs the server.")
     if version not in OLDER:
         raise other_versions(version[:40])
     return version
@@ -125,7 +126,7 @@ def raise_unless_new(connection: Any, first: dict | Failure, refused: Failure) -
     failed = first if isinstance(first, Failure) else None
     was_lost = failed and (failed.kind in ("timeout", "broken") or failed.status >= 500) and \
         refused.code in (METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST,
-                         HEADER_MISMATCH)
+                         HEADER_MISMATCH) and "already" not in str(refused)  # "... initialized"
     if was_lost or NEWEST in offered_in(refused):
         return
     if refused.kind != "status" or refused.status in (401, 403, 429, 502, 503, 504):
