@@ -366,6 +366,23 @@ def test_between_a_redirect_and_the_next_request_there_is_no_connection_to_close
     assert held == [None, None]
 
 
+def test_where_a_server_has_moved_again_its_own_address_is_asked(http_server, connect):
+    server, place = http_server({"tools/list": new({"tools": []})}), "/a"
+
+    def by_path(message):
+        path = server.seen[-1].path
+        return Reply(307, b"", {"Location": place}) if path == "/mcp" else \
+            DONE if path == place else Reply(404)
+
+    server.script["tools/call"] = by_path
+    connection = connect(server.entry())
+    assert connection.ask("tools/call", CALL) == DONE
+    place = "/b"
+    with pytest.raises(Failure):  # we were told that it is at /a
+        connection.ask("tools/call", CALL)
+    assert connection.ask("tools/call", CALL) == DONE
+
+
 @pytest.mark.line(48)
 @pytest.mark.parametrize("status, ways, sent", [
     (307, ["/a", "/b", "/c", "/d"], 4), (307, ["/a", "{elsewhere}"], 2), (308, ["{encrypted}"], 1),

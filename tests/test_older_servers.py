@@ -403,6 +403,29 @@ def test_a_form_whose_call_has_ended_is_answered_all_the_same(http_server, meet)
         {"action": "accept", "content": {"a": "y", "b": "y"}}]
 
 
+@pytest.mark.parametrize("code", [-32022, -32042, -32020])
+def test_an_error_in_place_of_the_rest_of_an_answer_does_not_repeat_the_call(in_session, code):
+    refuses = Reply(200, error({}, code, "No.", {"supported": ["2026-07-28"], "elicitations": []}))
+    server, connection = in_session({"tools/call": closes, "GET": refuses})
+    with pytest.raises(Failure):
+        connection.ask("tools/call", CALL)
+    assert len(server.saw("tools/call")) == 1
+
+
+def test_the_answer_to_a_handshake_may_come_in_two_parts(http_server, connect):
+    server = http_server({"tools/list": {"tools": []}}, old="2025-11-25", session="visit-1")
+    begin = Reply(200, b"id: 5\nretry: 20\ndata:\n\n", {
+        "Content-Type": "text/event-stream", "Mcp-Session-Id": "visit-1"})
+
+    def ends(message):
+        yield result(server.saw("initialize")[0].message, {
+            "protocolVersion": "2025-11-25", "capabilities": {}})
+
+    server.script |= {"initialize": begin, "GET": ends}
+    assert connect(server.entry()).ask("tools/list") == {"tools": []}
+    assert gets(server)[0].headers["Mcp-Session-Id"] == "visit-1"
+
+
 def test_nothing_listens_to_a_server_that_is_closed(http_server, connect):
     server = old_server(http_server, {"GET": STAYS, "notifications/initialized":
                                       lambda message: connection.close() or Reply(202)})
