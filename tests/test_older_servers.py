@@ -407,6 +407,7 @@ def test_a_form_whose_call_has_ended_is_answered_all_the_same(http_server, meet)
 def test_an_error_in_place_of_the_rest_of_an_answer_does_not_repeat_the_call(in_session, code):
     refuses = Reply(200, error({}, code, "No.", {"supported": ["2026-07-28"], "elicitations": []}))
     server, connection = in_session({"tools/call": closes, "GET": refuses})
+    connection.offers.fetch("tools")
     with pytest.raises(Failure):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1
