@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from scripted_server import ScriptedHttp, ScriptedStdio  # noqa: E402
 from chat import Connection, Server  # noqa: E402
 from demo.toy_server import serve_http  # noqa: E402
 
+# Ctrl-C is tested, too. (Who runs us in the background of a script has told us not to hear of it.)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("here", deadline=None)  # how fast a computer is, is not tested
 settings.load_profile("here")
 collect_ignore = ["servers", "helpers"]  # programs, and what tests are made of
