@@ -191,7 +191,8 @@ def test_many_tools_take_no_longer_for_each_than_a_few(beginning, count):
             chat.choose_tools()
             return time.thread_time() - begin
 
-    assert seconds(8 * count) < 24 * max(seconds(count), 0.001)  # 8 would do; squared, it is 64
+    few, many = (min(seconds(number) for _ in range(4)) for number in (count, 8 * count))
+    assert many < 24 * max(few, 0.001)  # (of our own work, at its best) 8 would do; squared, 64
 
 
 # ── The whole program among them ─────────────────────────────────────────────────────────
