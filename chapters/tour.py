@@ -20,7 +20,7 @@ Left out: stops while you type, or while /tools waits. What comes then is shown 
 Try it. As long as nobody is watching, nothing waits:
 
 >>> tour = Tour(only_answer=False)
-[The tour shows every message: --> is sent, <-- has come. Each ...]
+[The tour shows every message: --> is sent, <-- has come. None waits: ...]
 >>> tour.stop("-->", "toy", {"id": 1, "method": "ping"}, "", []); tour.end()
 """
 
@@ -59,8 +59,8 @@ class Tour(Screen):
         self.row: list[Stop] = []
         self.seen: set[str] = set()  # all words so far
         jobs.TICK, trace.guide = 0.02, self
-        how = "goes on at Enter" if sys.stdin.isatty() else "doesn't wait: there is no keyboard"
-        self.murmur(f"[The tour shows every message: --> is sent, <-- has come. Each {how}.]")
+        how = "Each goes on at Enter" if sys.stdin.isatty() else "None waits: there is no keyboard"
+        self.murmur(f"[The tour shows every message: --> is sent, <-- has come. {how}.]")
 
     def stop(self, arrow: str, name: str, message: Any, http: str, headers: Iterable) -> None:
         """A message comes by, in whatever thread this is: wait until it was seen. Raises Failure

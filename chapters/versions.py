@@ -20,7 +20,8 @@ tells it where to POST (`event: endpoint`). Where all else fails, we look whethe
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/versioning
 
-Left out: servers with a newer version than ours that don't say so.
+Left out: servers with a newer version than ours that don't say so, and a server that becomes one of
+the other generation while we run, and doesn't say so with -32022.
 
 Try it:
 
