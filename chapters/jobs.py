@@ -53,7 +53,6 @@ class Job:
         self.cancelled = threading.Event()
         self.result: Any = None
         self.error: BaseException | None = None
-        self.thread = threading.current_thread()
         self.last_progress = 0.0
 
     def run(self, work: Callable[["Job"], Any]) -> None:
@@ -99,16 +98,18 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     report; then returns their results, in the order of the list."""
     news: queue.Queue = queue.Queue()
     jobs = [Job(news.put) for _ in works]
+    threads: list[threading.Thread] = []
     running, last = len(jobs), time.monotonic()
     try:
         for job, work in zip(jobs, works, strict=True):
-            job.thread = in_background(job.run, work)
+            threads.append(in_background(job.run, work))
         while running:
             try:
                 event = news.get(timeout=TICK)
             except queue.Empty:
                 yield Waiting(time.monotonic() - last, [
-                    job.about for job in jobs if job.about and job.thread.is_alive()])
+                    job.about for job, thread in zip(jobs, threads, strict=True)
+                    if job.about and thread.is_alive()])
                 continue
             if event is None:
                 running -= 1
@@ -123,9 +124,8 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
         end = time.monotonic() + 0.6
         for job in jobs:
             job.cancelled.set()
-        for job in jobs:
-            if job.thread is not threading.current_thread():
-                job.thread.join(max(0, end - time.monotonic()))
+        for thread in threads:
+            thread.join(max(0, end - time.monotonic()))
     for job in jobs:
         if job.error:
             raise job.error

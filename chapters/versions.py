@@ -61,7 +61,8 @@ def is_new(probe: str, answer: dict | Failure) -> bool:
     if isinstance(answer, dict) or answer.code == UNSUPPORTED:
         offered = offered_in(answer)
         if offered and not {NEWEST, *OLDER} & set(offered):
-            raise other_versions(", ".join(offered))
+            raise Failure("refused", f"it speaks MCP {', '.join(offered)}, and we only "
+                                     f"{', '.join([NEWEST, *OLDER])}.")
         return NEWEST in offered
     if answer.code in (HEADER_MISMATCH, MISSING_CAPABILITY) or answer.status == 429 or \
             answer.kind in ("unreachable", "cancelled", "login"):
@@ -103,20 +104,12 @@ def common_older(failure: Failure) -> str:
     return next((version for version in OLDER if version in offered_in(failure)), "")
 
 
-def other_versions(theirs: str) -> Failure:
-    return Failure("refused", f"it speaks MCP {theirs}, and we only {', '.join([NEWEST, *OLDER])}.")
-
-
 def agreed(result: dict) -> str:
     """The version in an answer to initialize. Raises Failure."""
-    version = result.get("protocolVersion")
-    if not isinstance(version, str):
-        raise Failure("broken", "its answer to initialize names no version of MCP.")
-    if version == NEWEST:
-        raise Failure("refused", f"it shakes hands for MCP {NEWEST}, which has no handshake.\n"
-                                 "Ask whoever runs the server.")
+    version = result.get("protocolVersion", "(it doesn't say)")
     if version not in OLDER:
-        raise other_versions(version[:40])
+        raise Failure("refused", f"it shakes hands for MCP {str(version)[:40]}, and we only for "
+                                 f"{', '.join(OLDER)}.")
     return version
 
 
