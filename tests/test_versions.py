@@ -7,12 +7,14 @@ real servers are what they were seen to say.
 import json
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 from patience import eventually
 from scripted_server import HANDSHAKE, SILENCE, Reply, ScriptedHttp, error, new, result
 
+from chapters.jobs import finish, together
 from chapters.outside import Failure
 from chapters.versions import ABOUT_US, NEWEST, OLDER
 from chat import Server, list_tools
@@ -256,6 +258,19 @@ def test_a_new_server_whose_first_answer_got_lost_has_no_handshake(http_server, 
     connection = connect(server.entry())
     assert list_tools(connection) and connection.version == NEWEST
     assert server.methods == ["tools/list", "initialize", "tools/list"]
+
+
+def test_an_older_server_whose_session_is_in_use_is_no_new_one_even_if_an_answer_got_lost(
+        http_server, connect):
+    # (These are the words of the TypeScript SDK, where one transport serves one session.)
+    server = http_server({
+        "tools/list": [Reply(502, b"<html>"),
+                       Reply(400, no_id(-32000, "Bad Request: Mcp-Session-Id header is required"))],
+        "initialize": Reply(400, no_id(-32600, "Invalid Request: Server already initialized"))})
+    connection = connect(server.entry())
+    with pytest.raises(Failure, match="Server already initialized"):
+        list_tools(connection)
+    assert server.methods == ["tools/list", "initialize"] and connection.version == ""
 
 
 @pytest.mark.line(9)
@@ -540,6 +555,31 @@ def test_a_server_that_is_exchanged_meanwhile_is_asked_in_its_own_version(connec
         assert server.ran == (2 if method == "tools/call" else 0)
         assert server.refused == 1 + bool(after), "an older one also refuses to be asked as a new"
         assert connection.offers.is_old("tools"), "it may have others"
+
+
+class RefusedOneByOne(Exchanged):
+    """It refuses the first of two calls when both are there, and the second when the first has come
+    again."""
+
+    def answer_to(self, seen):
+        answer, calls = super().answer_to(seen), self.saw("tools/call")
+        if seen in calls[:2]:
+            needed = 2 + calls.index(seen)
+            eventually(lambda: len(self.saw("tools/call")) >= needed)
+        return answer
+
+
+def test_two_calls_that_an_exchanged_server_refuses_shake_hands_once(connect):
+    with RefusedOneByOne("") as server:
+        connection = connect(server.entry())
+        list_tools(connection)
+        server.old = "2025-11-25"
+        call = partial(connection.ask, "tools/call", {"name": "add", "arguments": {}})
+        both = finish(together([call, call]))
+    assert [answer["content"] for answer in both] == [[], []]
+    assert server.methods == ["tools/list", "tools/call", "tools/call",
+                              "tools/list", "initialize", "notifications/initialized",
+                              "tools/call", "tools/call"]
 
 
 def test_the_toy_speaks_both(toy_http, toy_stdio):
