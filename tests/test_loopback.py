@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,6 +33,8 @@ from oauth_world import (
 from patience import PATIENCE, eventually
 
 import oauth_handler
+from chapters import loopback
+from chapters.outside import Problem
 from chapters.token_file import TokenStore
 
 
@@ -112,6 +116,33 @@ def test_F22_strangers_are_turned_away_and_the_login_goes_on(world):
     eventually(lambda: len(browser.seen) == 5)
     assert [page.status_code for page in browser.seen] == [400, 400, 400, 400, 200]
     assert browser.seen[-1].headers["Cache-Control"] == "no-store"
+
+
+def says_no():
+    raise Problem("access was not granted in the browser.")
+
+
+@pytest.mark.parametrize("second", [lambda: "the code", lambda: None, says_no],
+                         ids=["the same again", "from another login", "a refusal"])
+def test_of_two_visits_at_the_same_time_the_first_counts_and_both_get_a_page(second):
+    both = threading.Barrier(2)  # nothing has come back when either of them is let in
+
+    def judge(query):
+        both.wait(PATIENCE)
+        if query == "first":
+            return "the code"
+        eventually(lambda: callback.outcome)
+        return second()
+
+    with loopback.listening(0, typed=contextlib.nullcontext) as callback:
+        callback.expect(judge)
+        with ThreadPoolExecutor(2) as browser:
+            pages = list(browser.map(lambda query: requests.get(
+                f"{callback.redirect_uri}?{query}", timeout=PATIENCE), ["first", "second"]))
+        code = callback.wait(PATIENCE, print)
+    assert code == "the code"
+    assert [page.status_code for page in pages] == [200, 200]
+    assert all("You have signed in." in page.text for page in pages)
 
 
 def test_F29_slow_and_endless_visitors_do_not_stand_in_the_way(world):
