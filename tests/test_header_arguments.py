@@ -11,6 +11,7 @@ from scripted_server import new
 
 from chapters.header_arguments import header_value, mirrored_in
 from chapters.versions import NEWEST
+from chat import list_tools
 
 DONE = new({"content": [{"type": "text", "text": "done"}]})
 
@@ -56,6 +57,20 @@ def test_the_headers_to_a_new_server(http_server, connect):
         assert seen.headers["Mcp-Session-Id"] is None and seen.headers["Origin"] is None
     assert [seen.headers["Mcp-Name"] for seen in server.seen] == [
         None, "=?base64?ZMOtYQ==?=", "postcard", "toy://poem"]
+
+
+@pytest.mark.parametrize("number, digits", [(1e16, "1" + 16 * "0"), (-0.0, "0"), (2.0, "2")])
+def test_an_integer_is_digits_in_its_header_however_the_model_has_written_it(
+        http_server, connect, number, digits):
+    server = http_server({"tools/call": DONE, "tools/list": new({"tools": [
+        {"name": "count", "inputSchema": {"type": "object", "properties": {
+            "to": {"type": "integer", "x-mcp-header": "To"}}}}]})})
+    connection = connect(server.entry())
+    list_tools(connection)
+    connection.ask("tools/call", {"name": "count", "arguments": {"to": number}})
+    [seen] = server.saw("tools/call")
+    assert seen.headers["Mcp-Param-To"] == digits
+    assert seen.message["params"]["arguments"] == {"to": number}
 
 
 def test_many_headers_take_no_longer_for_each_than_a_few():

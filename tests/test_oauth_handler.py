@@ -231,6 +231,19 @@ def test_a_document_about_us_instead_of_a_registration(world):
     assert world.stored["tokens"]["sheets"]["client_id"] == ours
 
 
+def test_a_document_about_us_goes_before_a_registration_of_earlier(world):
+    ours, port = "https://example.com/simple-mcp-chat.json", free_port()
+    world.call(world.auth(redirect_port=port))
+    world.change(url="https://elsewhere.example")  # nobody is signed in, but we are registered
+    world.auth_server.metadata["client_id_metadata_document_supported"] = True
+    world.auth_server.clients[ours] = ""
+
+    assert world.call(world.auth(redirect_port=port, client_metadata_url=ours)) == 200
+    assert parse_qs(urlsplit(world.opened[1]).query)["client_id"] == [ours]
+    assert world.stored["tokens"]["sheets"]["client_id"] == ours
+    assert len(world.auth_server.asked("/register")) == 1
+
+
 def test_a_machine_signs_in_without_a_person(world):
     world.auth_server.clients["machine"] = ""
     world.auth_server.secret = "machine-secret"
