@@ -117,8 +117,8 @@ class Bearer(AuthBase):
                 needed = self.what_is_needed(response)
             if needed:
                 raise needed
-            if sent(response) and not response.is_redirect and response.status_code < 500:
-                self.accepted = self.logins  # (the others are about no token)
+            if sent(response) and not response.is_redirect and response.status_code < 429:
+                self.accepted = self.logins  # (429 and 5xx are about no token)
             return response
 
     def what_is_needed(self: Any, response: requests.Response) -> LoginNeeded | None:

@@ -54,6 +54,7 @@ else:
     import tty  # the others those
 
 REDIRECT_URI = "http://localhost:{}/callback"
+OURSELVES = r"(?i)(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"  # what a visit may take us for
 NO_CODE = "the sign-in service sent no code. Please try again."
 FOREIGN = "This page does not belong to the login you started. Go back to the terminal."
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Simple MCP Chat</title>
@@ -82,16 +83,16 @@ class Callback:
         self.stray = False  # whether something came from another login
 
     def take(self, query: str) -> None:
-        try:  # (Two visits may come at the same time.)
-            self.outcome = self.judge(query) or self.outcome
+        try:
+            found: str | Problem | None = self.judge(query)
         except Problem as problem:
-            self.outcome = self.outcome or problem
+            found = problem
+        self.outcome = self.outcome or found  # (two visits may come at the same time)
 
     def receive(self, path: str, host: str) -> tuple[int, str]:
         """Hear a browser's request; return the status and the text of the page for it."""
         path, _, query = path.partition("?")
-        if path != "/callback" or not re.fullmatch(
-                r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", host, re.IGNORECASE):
+        if path != "/callback" or not re.fullmatch(OURSELVES, host):
             return 404, FOREIGN
         if self.outcome:
             return 200, "This login is over. You can close this page."
@@ -112,8 +113,7 @@ class Callback:
             if self.typed and explain_at <= time.monotonic():
                 say(PASTE)
                 explain_at += seconds
-            line = self.typed.line() if self.typed else None
-            if line:
+            if self.typed and (line := self.typed.line()):
                 start, _, query = line.strip().partition("#")[0].partition("?")
                 if start in ("", self.redirect_uri):
                     self.take(query)

@@ -222,7 +222,7 @@ def test_a_redirect_on_the_way_to_a_refusal_has_not_accepted_our_token(world, co
     assert len(world.opened) == 1, "the browser opens once, not again and again"
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_a_server_with_a_problem_of_its_own_has_not_accepted_our_token(world, status):
     statuses = iter([401, status])  # before the login, and after it; then 401 again and again
     world.server.pages["/mcp"] = lambda visit: Reply(next(statuses, 401))
