@@ -26,13 +26,10 @@ from collections.abc import Iterable, Iterator
 
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure
 
-PER_LINE = 100  # bytes that Python needs for a line besides its text
-
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     """Yield each event, as soon as its last line has ended. Raises Failure for one without end."""
-    event: dict[str, str] = {}
-    data: list[str] = []
+    event: dict[str, list[str]] = {}  # the values of each field, of the event that comes next
     line, size = "", 0  # what there is of the next line; bytes since the last event
     # A line may end with LF, CR LF or CR. (After a CR, this waits for what comes next.)
     decoder = io.IncrementalNewlineDecoder(
@@ -43,15 +40,13 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
         line += start
         for start in more:  # here ends what is in `line`, and the next line begins
             name, _, value = line.partition(":")
-            size += PER_LINE
-            if name == "data":
-                data.append(value.removeprefix(" "))
-            elif name in ("event", "id", "retry"):
-                event[name] = value.removeprefix(" ")
+            if name in ("data", "event", "id", "retry"):
+                event.setdefault(name, []).append(value.removeprefix(" "))
             elif not line:  # an empty line ends the event
-                if event or data:
-                    yield {**event, "data": "\n".join(data)} if data else event
-                event, data, size = {}, [], 0
+                if event:  # of its data, each line counts; of the other fields, the last value
+                    yield {name: "\n".join(event[name] if name == "data" else event[name][-1:])
+                           for name in event}
+                event, size = {}, 0
             line = start
         if size > MAX_BYTES:
             raise Failure("broken", TOO_LARGE)
