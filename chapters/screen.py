@@ -31,7 +31,6 @@ import json
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Generator, Iterable
 from typing import Any
 
@@ -40,24 +39,13 @@ from chapters.outside import briefly, clean, one_line
 from chapters.wrapping import DIM, PLAIN, Answer, takes_codes
 
 
-def gist(text: str) -> str:
-    """An error in one line: how it begins, and how it ends.
-
-    >>> gist("### Error\\nThere is no such page.")
-    '### Error There is no such page.'
-    """
-    text = " ".join(text.split())
-    return text if len(text) < 400 else f"{text[:100]} ... {text[-295:]}"
-
-
 def for_reading(arguments: dict) -> str:
     """The arguments of a call, as somebody should see them before a yes."""
     lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
     lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
              for one in lines]
-    text = "\n".join(["{", *lines, "}"])
-    return text.translate({ord(one): f"\\u{ord(one):04x}" for one in text if one != "\n" and
-                           unicodedata.category(one) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp")})
+    return "".join(one if one.isprintable() or one == "\n" else f"\\u{ord(one):04x}"
+                   for one in "\n".join(["{", *lines, "}"]))
 
 
 class Screen:
@@ -71,8 +59,7 @@ class Screen:
         self.dim, self.plain = (DIM, PLAIN) if coloured else ("", "")
         self.size = shutil.get_terminal_size if takes_codes(sys.stdout) else None
         self.shown = ""  # the line that says what we are waiting for
-        self.last = ""  # the kind of what was printed last
-        self.explained = False  # how to answer a question
+        self.last = ""   # the kind of the event that was shown last
 
     def say(self, text: str = "", end: str = "\n") -> None:
         self.status("")
@@ -83,12 +70,11 @@ class Screen:
 
     def status(self, text: str) -> None:
         """A line that the next one is written over, and that goes when something comes."""
-        text = text and "  " + " ".join(one_line(text).split())
+        text = text and f"  {one_line(text)}"
         columns = shutil.get_terminal_size().columns - 2
         text = text[:columns if text.isascii() else columns // 2]  # (some characters take two)
         if self.live and text != self.shown:
-            print(f"\r{' ' * columns}\r{self.dim}{text}{self.plain}", end="", flush=True,
-                  file=self.aside)
+            print(f"\r\x1b[K{self.dim}{text}{self.plain}", end="", file=self.aside, flush=True)
             self.shown = text
 
     def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
@@ -99,28 +85,29 @@ class Screen:
         finally:
             if isinstance(events, Generator):  # also when Ctrl-C came while we asked or printed
                 events.close()
-            self.status("")
-            if self.last == "Text":
-                print(flush=True)
+            self.end_line()
+
+    def end_line(self) -> None:
+        """Something else comes, so what stands in the last line is over."""
+        self.status("")
+        if self.last == "Text":
+            print(flush=True)
 
     def show_one(self, event: Event, waiting_for: str) -> None:
+        kind, gap = type(event).__name__, ""
+        if kind == "Waiting" and self.last in ("Text", "Progress"):
+            return  # what is there says more
+        if kind != self.last:
+            self.end_line()
+            gap = "\n"  # an empty line between different things
+        self.last = kind
         match event:
             case Waiting(seconds=seconds, what=what):
-                if self.last not in ("Text", "Progress"):
-                    names = ", ".join(map(one_line, what))[:60] or waiting_for
-                    self.status(f"Waiting for {names}... {seconds:.0f} s")
-                return
+                names = ", ".join(map(one_line, what))[:60] or waiting_for
+                self.status(f"Waiting for {names}... {seconds:.0f} s")
             case Progress(tool=tool, progress=progress, total=total, message=message):
                 of = f" of {total:g}" if total else ""
                 self.status(f"{tool}: {progress:g}{of} {message}")
-                self.last = "Progress"
-                return
-        kind = type(event).__name__
-        self.status("")
-        if self.last == "Text" != kind:
-            print(flush=True)
-        gap = "" if kind == self.last else "\n"  # an empty line between different things
-        match event:
             case Text(text=text):
                 if gap:
                     self.answer = Answer("" if self.only_answer else "\nA: ", self.size,
@@ -131,17 +118,15 @@ class Screen:
                 self.say(f"  - {server}: {briefly(problem) or count}".replace("\n", "\n    "))
             case ToolCall(tool=tool):
                 self.murmur(f"{gap}[Calling {one_line(tool)}...]")
-            case ToolResult(tool=tool, text=text, failed=failed, files=files):
+            case ToolResult(text=text, failed=failed, files=files):
                 if failed:
-                    why = text.removeprefix(f"Error calling tool {tool}: ")
-                    self.murmur(f"[Error calling tool {one_line(tool)}: {gist(why)}]")
+                    self.murmur(f"[{briefly(' '.join(text.split()))}]")
                 for file in files:
                     self.murmur(f"[Saved {file}]")
             case Note(text=text):
                 self.murmur(f"{gap}[{text}]")
             case Question() if sys.stdin.isatty():
                 self.ask(event)
-        self.last = kind
 
     def read_line(self) -> str | None:
         """What somebody types at the prompt; None: quit, exit, or Ctrl-D."""
@@ -175,8 +160,7 @@ class Screen:
         self.say(f"\n{question.text}{default}")
         if question.choices:
             self.say("  ".join(f"[{key}] {meaning}" for key, meaning in question.choices.items()))
-        elif not self.explained:
-            self.explained = True
+        else:
             self.murmur("[Enter takes what is in brackets; - leaves it out. "
                         "Ctrl-D gives no answer.]")
         if self.only_answer:  # input() would print its prompt among the answer
@@ -188,11 +172,10 @@ class Screen:
 
 
 def chosen(typed: str, choices: dict[str, str]) -> str:
-    """Which choice somebody has typed: "yes" is as good as "y", but "abort" is no "a".
+    """The key of what somebody has typed: "yes" is as good as "y", but "abort" is no "a".
 
-    >>> chosen("yes", {"y": "yes", "n": "no"}), chosen("none", {"y": "yes", "n": "no"})
-    ('y', '')
+    >>> chosen("Yes", {"y": "yes", "n": "no"}), chosen("abort", {"a": "always"})
+    ('y', 'abort')
     """
     typed = typed.lower()
-    is_one = len(typed) == 1 or choices.get(typed[:1], "").startswith(typed)
-    return typed[:1] if is_one else ""
+    return {meaning: key for key, meaning in choices.items()}.get(typed, typed)

@@ -25,7 +25,7 @@ EVIL = CODES + WHOLE + CODES
 IN_HTTP = "No\x1b[31m \x1b]52;c;Y2xpcA==\x07\x9b2J\x08 evil reason"  # as far as HTTP takes them
 
 # Our own: the line that is written over, what readline says of pasting; and a colour.
-OURS, COLOURS = r"\r\n|\r *\r|\x1b\[\?2004[hl]\r?", r"|\x1b\[[02]m"
+OURS, COLOURS = r"\r\n|\r\x1b\[K|\x1b\[\?2004[hl]\r?", r"|\x1b\[[02]m"
 
 
 def hidden_codes(shown: str, ours: str) -> list[str]:

@@ -160,13 +160,13 @@ def test_where_nobody_can_be_asked_nothing_is_destroyed(tmp_path, model):
     ("### Error\nThere is no such page.", "### Error There is no such page."),
     ("### Error\n\n```\nTimeout 5000ms\n```\n", "### Error ``` Timeout 5000ms ```"),
     ('{\n  "error": "No such town."\n}', '{ "error": "No such town." }'),
-    ("Traceback (most recent call last):\n" + "  File x\n" * 60 + "ValueError: 5\n",
-     "Traceback (most recent call last):" + " File x" * 9 + " Fi ... x" + " File x" * 40 +
+    ("Traceback (most recent call last):\n" + "  File x\n" * 90 + "ValueError: 5\n",
+     "Traceback (most recent call last):" + " File x" * 41 + " File x ...  x" + " File x" * 32 +
      " ValueError: 5"),
     ("エラー\n詳細", "エラー 詳細"), ("", ""), ("Error\n\n", "Error")])
 def test_an_error_is_shown_in_one_line_with_its_beginning_and_its_end(capsys, text, shown):
     Screen().show([ToolResult("f", f"Error calling tool f: {text}", True, [])])
-    assert capsys.readouterr().out.strip() == f"[Error calling tool f: {shown}]"
+    assert capsys.readouterr().out.strip() == f"[Error calling tool f: {shown}".strip() + "]"
 
 
 # ── Signs of life ────────────────────────────────────────────────────────────────────────
@@ -295,8 +295,8 @@ def test_ctrl_c_while_the_servers_are_asked_ends_the_program(tmp_path, model):
 
 
 @pytest.mark.parametrize("typed, answer", [
-    ("y", "y"), ("Yes", "y"), ("n", "n"), ("no", "n"), ("a", "a"), ("abort", ""), ("any", ""),
-    ("", "")])
-def test_a_word_is_only_the_choice_that_it_begins(typed, answer):
+    ("y", "y"), ("Yes", "y"), ("n", "n"), ("no", "n"), ("A", "a"), ("abort", "abort"),
+    ("ye", "ye"), ("", "")])
+def test_a_word_is_a_choice_only_where_it_is_its_meaning(typed, answer):
     choices = {"y": "yes", "n": "no", "a": "yes, and don't ask again for this tool"}
     assert chosen(typed, choices) == answer

@@ -36,6 +36,7 @@ if os.name == "posix":
 
 ROOT = Path(__file__).resolve().parents[2]
 CTRL_C, CTRL_D = "\x03", "\x04"
+ERASED = "\x1b[K"  # the rest of the line
 
 # What a terminal is told about its colours and its ways, and not about the text.
 MANNERS = re.compile(r"\x1b\[(0|2)m|\x1b\[\?2004[hl]\r?")
@@ -196,11 +197,11 @@ class Terminal:
 
 
 def as_seen(text: str) -> str:
-    """What stays to be seen: a line may be written over from its beginning."""
+    """What stays to be seen: a line may be erased, or written over from its beginning."""
     lines = []
     for line in text.split("\n"):
         seen = ""
         for part in line.split("\r"):
-            seen = part + seen[len(part):]
+            seen = part.removeprefix(ERASED) + ("" if part.startswith(ERASED) else seen[len(part):])
         lines.append(seen.rstrip())
     return "\n".join(lines)
