@@ -21,7 +21,7 @@ Left out: other protocols; the package's classes for pieces, which don't know al
 Try it. A refusal that means one of our tools can be mended:
 
 >>> add = {"function": {"name": "toy__add"}}
->>> no({"message": "Invalid 'tools[0].function.name'"}, LLM("gpt-4o-mini", "a-key"), [add]).tools
+>>> no("Invalid 'tools[0].function.name'", LLM("gpt-4o-mini", "a-key"), [add]).tools
 ['toy__add']
 """
 
@@ -117,16 +117,13 @@ def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
             inbox.socket = stream.get_extra_info("socket")
             for piece in pieces_in(response.iter_bytes(), llm):
                 if said := error_in(piece):
-                    raise no(said, llm, tools)
+                    raise no(json.dumps(said), llm, tools)
                 if inbox.closed.is_set():
                     return
                 is_service = is_service or bool(piece.get("choices") or "done" in piece)
                 inbox.put(piece)
         if not is_service:
-            says = f"\nIt says: {llm.without_key(words_in(piece) or json.dumps(piece))}"
-            raise Problem(with_proxy("What answers there is not a model's service. Look at its "
-                                     f"address in .env:\nmost end in /v1.{says if piece else ''}",
-                                     llm.base_url or OPENAI))
+            raise no(json.dumps(piece) if piece else "", llm, tools, 200)
     except Exception as error:
         inbox.put(in_words(error, llm, tools))
     finally:
@@ -143,9 +140,7 @@ def pieces_in(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
     # (The last event may lack the empty line that ends it.)
     for event in read_events(itertools.chain(chunks, [b"\n\n"])):
         data = event.get("data", "").strip()
-        if event.get("event") == "error":
-            yield {"error": data}
-        elif data == "[DONE]":
+        if data == "[DONE]":
             yield {"done": True}
         elif data:
             try:
@@ -165,15 +160,17 @@ IS_TOO_LONG = ("(?i)context.{0,20}(length|window|size|overflow)|too many tokens|
 NUMBER_OF_A_TOOL = (  # tools[0], tools.0, ["tools", 0], tools[0].function_declarations[0]
     r"(?i)\b(?:tools|functions|function_?declarations)(?:\[|\.|/|\\*['\"],\s*|\s*->\s*)(\d{1,4})\b"
     r"(?!\]?\.function_?declarations)")
-STATUS_IN_WORDS = {
+STATUS_IN_WORDS = {  # by the status, or by its first digit
+    2: "What answers there is not a model's service. Look at its address in .env:\n"
+       "most end in /v1.",
+    3: "The model's service has moved to {there}. Look at its address in .env.",
+    4: "The model's service refused that.",
+    5: "The model's service has a problem of its own. Ask again in a minute.",
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
-    300: "The model's service has moved to {there}. Look at its address in .env.",
     403: "This API key may not do that. Look at your account with the model's service.",
     404: "There is no model \"{model}\" there. Set {setting} in .env, or type "
          "/model NAME. (If there is, its address is wrong: most end in /v1.)",
-    429: "The model's service is busy, or your account is used up. Wait {wait}, then ask again.",
-    407: "Your proxy wants a login. Put it into HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT.",
-    500: "The model's service has a problem of its own. Ask again in a minute.",
+    429: "The model's service is busy, or your account is used up. Wait a minute, then ask again.",
 }
 
 
@@ -183,7 +180,8 @@ def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
     if isinstance(error, Failure):
         return Problem(f"The model's service: {error}")
     if isinstance(error, openai.APIStatusError):
-        return by_status(error, llm, tools)
+        moved_to = without_secrets(error.response.headers.get("Location", "").partition("#")[0])
+        return no(error.response.text.strip(), llm, tools, error.status_code, moved_to)
     if isinstance(error, (openai.OpenAIError, UnicodeError)) or \
             type(error).__module__.startswith("httpx"):  # what the package is made with
         words = str(on_the_way(
@@ -194,36 +192,25 @@ def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
     return error
 
 
-def by_status(error: Any, llm: LLM, tools: list[dict]) -> Problem:
-    """What a status says, and the service itself."""
-    status, headers = error.status_code, error.response.headers
-    theirs: object = error.response.text.strip() or str(error)
-    with contextlib.suppress(ValueError):
-        theirs = loads(error.response.text)
-    problem = no(theirs, llm, tools)
-    if isinstance(problem, Mendable) and status not in (401, 403, 429):
-        return problem
-    wait = headers.get("Retry-After", "")
-    words = STATUS_IN_WORDS.get(300 if status < 400 else min(status, 500),
-                                "The model's service refused that.").format(
-        model=llm.model, setting=llm.setting,
-        there=without_secrets(headers.get("Location", "another address").partition("#")[0])[:200],
-        wait=f"{wait} seconds" if re.fullmatch("[0-9]{1,4}", wait) else "a minute")
-    words += f"\nIt says: {llm.without_key(without_tags(words_in(theirs) or str(theirs)))}"
-    return Problem(with_proxy(words, llm.base_url or OPENAI) if isinstance(theirs, str) else words)
-
-
-def no(said: object, llm: LLM, tools: list[dict]) -> Problem:
-    """What a "no" of the service means. It may name one of our functions, or its number."""
-    theirs, all_of_it = words_in(said) or json.dumps(said), json.dumps(said)
-    numbers = list(map(int, re.findall(NUMBER_OF_A_TOOL, all_of_it)))
+def no(text: str, llm: LLM, tools: list[dict], status: int = 400, moved_to: str = "") -> Problem:
+    """What a "no" of the service means: a text, or JSON. It may name one of our functions, or its
+    number. An error in a reply counts like one with the status 400."""
+    theirs = words_in(text) or text
+    numbers = list(map(int, re.findall(NUMBER_OF_A_TOOL, text)))
     refused = [name for number, name in enumerate(tool["function"]["name"] for tool in tools)
                if number in numbers or re.search(rf"(?<![\w-]){name}(?![\w-])", theirs)]
-    hint = "\nLook at its address in .env: most end in /v1." if "endpoint" in theirs.lower() else ""
-    text = f"The model's service: {llm.without_key(theirs)}{hint}"
-    if refused:
-        return Mendable(text, refused)
-    if re.search(IS_TOO_LONG, theirs) or '"context_length_exceeded"' in all_of_it:
-        return Mendable("Your question, with what the tools answered, is too long for this model.\n"
-                        "Ask for less at a time.")
-    return Problem(text)
+    is_too_long = re.search(IS_TOO_LONG, theirs) or "context_length_exceeded" in text
+    theirs = llm.without_key(without_tags(theirs))
+    if status not in STATUS_IN_WORDS:  # (one that is says something else, whatever the words)
+        if refused:
+            return Mendable(f"The model's service: {theirs}", refused)
+        if is_too_long:
+            return Mendable("Your question, with what the tools answered, is too long for this "
+                            "model.\nAsk for less at a time.")
+    if "unexpected endpoint" in theirs.lower():  # (LM Studio says so with the status 200)
+        status = 200
+    words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
+    words = words.format(model=llm.model, setting=llm.setting, there=moved_to or "another address")
+    words += f"\nIt says: {theirs}" if theirs else ""
+    # What isn't JSON may come from a machine on the way.
+    return Problem(words if text[:1] in ("{", "[") else with_proxy(words, llm.base_url or OPENAI))

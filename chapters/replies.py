@@ -72,18 +72,17 @@ class Reply:
     def add(self, piece: dict) -> str:
         """Add a piece, and return the words in it. Raises Problem for a reply without end."""
         choice = choice_in(piece)  # (What isn't streamed has a whole "message" for a "delta".)
-        delta = dict(as_dict(choice.get("delta") or choice.get("message")))
+        delta = as_dict(choice.get("delta") or choice.get("message"))
         self.size += len(json.dumps(delta))
         ended = "done" in piece or "message" in choice
         self.reason = str(choice.get("finish_reason") or self.reason or ("stop" if ended else ""))
-        content, refusal, calls, _ = (
-            delta.pop(key, None) for key in ("content", "refusal", "tool_calls", "role"))
-        collect(self.more, delta)
-        for part in map(as_dict, as_list(calls)[:MAX_CALLS + 1]):
+        collect(self.more, {key: value for key, value in delta.items()
+                            if key not in ("role", "content", "refusal", "tool_calls")})
+        for part in map(as_dict, as_list(delta.get("tool_calls"))[:MAX_CALLS + 1]):
             self.add_call(part)
         if self.size > MAX_BYTES or len(self.calls) > MAX_CALLS:
             raise Problem("The model talked without end. Ask again, or another way.")
-        words = text_of(content) + text_of(refusal)
+        words = text_of(delta.get("content") or delta.get("refusal"))
         self.words.append(self.halves.decode(words.encode("utf-16-le", "surrogatepass")))
         return self.words[-1]
 

@@ -19,7 +19,8 @@ Try it:
 
 >>> from chapters.events import Text, ToolCall
 >>> screen = Screen()
->>> screen.show([ToolCall("toy", "weather", {"town": "Lima"}), Text("Foggy, "), Text("16.")])
+>>> events = [ToolCall("toy", "weather", {"town": "Lima"}), Text("Foggy, "), Text("16.")]
+>>> screen.show(event for event in events)
 <BLANKLINE>
 [Calling weather...]
 <BLANKLINE>
@@ -31,7 +32,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import Any
 
 from chapters.events import *
@@ -77,14 +78,13 @@ class Screen:
             print(f"\r\x1b[K{self.dim}{text}{self.plain}", end="", file=self.aside, flush=True)
             self.shown = text
 
-    def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
+    def show(self, events: Generator[Event, None, Any], waiting_for: str = "the model") -> None:
         self.last = ""
         try:
             for event in events:
                 self.show_one(event, waiting_for)
         finally:
-            if isinstance(events, Generator):  # also when Ctrl-C came while we asked or printed
-                events.close()
+            events.close()  # also when Ctrl-C came while we asked or printed
             self.end_line()
 
     def end_line(self) -> None:

@@ -28,7 +28,7 @@ import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from chapters import jobs, trace
@@ -111,7 +111,7 @@ class Tour(Screen):
         self.live, self.is_watching = self.live_later, False
         self.let_go(self.row[:])
 
-    def show(self, events: Iterable[Event], waiting_for: str = "the model") -> None:
+    def show(self, events: Generator[Event, None, Any], waiting_for: str = "the model") -> None:
         self.is_watching = trace.guide is not None
         try:
             super().show(events, waiting_for)

@@ -82,7 +82,7 @@ def assert_fails_and_goes_on(reply: Any, *words: str) -> str:
     (refusal(401, "Incorrect API key provided"), ["Invalid API key", "OPENAI_API_KEY", ".env"]),
     (refusal(403, "Country not supported"), ["may not", "Country not supported"]),
     (refusal(404, "The model does not exist"), ["scripted", "MODEL", "/model"]),
-    (refusal(429, "Slow down.", {"Retry-After": "7"}), ["7 seconds", "Slow down."]),
+    (refusal(429, "Slow down.", {"Retry-After": "7"}), ["Wait", "Slow down."]),
     (refusal(429, "You exceeded your current quota"), ["account", "quota"]),
     (refusal(500, "Oops"), ["problem of its own", "Oops"]),
     (refusal(503, "Overloaded"), ["problem of its own", "Overloaded"]),
@@ -349,7 +349,7 @@ def test_a_model_that_speaks_no_https_is_called_that():
 
 
 @pytest.mark.parametrize("reply, words", [
-    (Reply([], 407, {"x-should-retry": "false"}), "wants a login"),
+    (Reply([], 407, {"x-should-retry": "false"}), "refused"),
     (Reply([b"<h1>Blocked by policy</h1>"], 403), "Blocked by policy"),
     (Reply([b"down"], 502, {"x-should-retry": "false"}), "problem of its own"),
     (Reply([b"<html>Sign in</html>"]), "not a model's service"),
