@@ -139,8 +139,7 @@ def choice_in(piece: dict) -> dict:
 def text_of(content: object) -> str:
     """The text of a content: "You had ", or [{"type": "text", "text": "You had "}]."""
     if isinstance(content, list):
-        return "".join(text_of(part.get("text")) for part in map(as_dict, content)
-                       if part.get("type") in (None, "text", "output_text"))
+        return "".join(text_of(part.get("text")) for part in map(as_dict, content))
     return content if isinstance(content, str) else ""
 
 

@@ -62,9 +62,9 @@ class Screen:
         self.shown = ""  # the line that says what we are waiting for
         self.last = ""   # the kind of the event that was shown last
 
-    def say(self, text: str = "", end: str = "\n") -> None:
+    def say(self, text: str) -> None:
         self.status("")
-        print(clean(text), end=end, file=self.aside, flush=True)
+        print(clean(text), file=self.aside, flush=True)
 
     def murmur(self, text: str) -> None:
         print(f"{self.dim}{clean(text)}{self.plain}", file=self.aside, flush=True)
@@ -163,10 +163,9 @@ class Screen:
         else:
             self.murmur("[Enter takes what is in brackets; - leaves it out. "
                         "Ctrl-D gives no answer.]")
-        if self.only_answer:  # input() would print its prompt among the answer
-            self.say("> ", end="")
+        prompt = "" if self.only_answer else "> "  # (input() would print it among the answer)
         with contextlib.suppress(EOFError):
-            question.answer = input("" if self.only_answer else "> ").strip()
+            question.answer = input(prompt).strip()
             if question.choices:
                 question.answer = chosen(question.answer, question.choices)
 

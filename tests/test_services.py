@@ -269,7 +269,7 @@ def test_a_whole_completion_is_the_answer(message, answer, before, two_tools):
     ([{"type": "text", "text": "Hi"}, {"type": "text", "text": "."}], "Hi."),
     ([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]},
       {"type": "text", "text": "Hi."}], "Hi."),
-    ([{"type": "reasoning", "text": "Hm"}, {"type": "output_text", "text": "Hi."}], "Hi."),
+    ([{"type": "image_url", "image_url": {}}, {"type": "output_text", "text": "Hi."}], "Hi."),
     ([{"text": "Hi."}], "Hi.")])
 def test_content_may_be_a_list_of_parts(content, words):
     with chat_with(pieces(delta("stop", content=content))) as (chat, _):
