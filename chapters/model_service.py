@@ -72,8 +72,7 @@ def mended(ask: Callable[[list[dict]], Generator[Event, None, dict]], messages: 
         try:
             reply = yield from ask(messages)
             if forgotten:  # (Only now it is true: a question that fails leaves no trace.)
-                yield Note("The conversation is too long for this model. Its oldest turns are "
-                           "forgotten.")
+                yield Note("This model can't read all of it: the oldest turns are forgotten.")
             return reply
         except Mendable as problem:
             turns = [n for n, message in enumerate(messages) if message["role"] == "user"]
@@ -161,13 +160,11 @@ NUMBER_OF_A_TOOL = (  # tools[0], tools.0, ["tools", 0], tools[0].function_decla
     r"(?i)\b(?:tools|functions|function_?declarations)(?:\[|\.|/|\\*['\"],\s*|\s*->\s*)(\d{1,4})\b"
     r"(?!\]?\.function_?declarations)")
 STATUS_IN_WORDS = {  # by the status, or by its first digit
-    2: "What answers there is not a model's service. Look at its address in .env:\n"
-       "most end in /v1.",
+    2: "What answers there is not a model's service. Look at its address: most end in /v1.",
     3: "The model's service has moved to {there}. Look at its address in .env.",
     4: "The model's service refused that.",
     5: "The model's service has a problem of its own. Ask again in a minute.",
     401: "Invalid API key. Check OPENAI_API_KEY in .env.",
-    403: "This API key may not do that. Look at your account with the model's service.",
     404: "There is no model \"{model}\" there. Set {setting} in .env, or type "
          "/model NAME. (If there is, its address is wrong: most end in /v1.)",
     429: "The model's service is busy, or your account is used up. Wait a minute, then ask again.",
@@ -205,8 +202,7 @@ def no(text: str, llm: LLM, tools: list[dict], status: int = 400, moved_to: str 
         if refused:
             return Mendable(f"The model's service: {theirs}", refused)
         if is_too_long:
-            return Mendable("Your question, with what the tools answered, is too long for this "
-                            "model.\nAsk for less at a time.")
+            return Mendable("The question, with its results, is too long. Ask for less at a time.")
     if "unexpected endpoint" in theirs.lower():  # (LM Studio says so with the status 200)
         status = 200
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]

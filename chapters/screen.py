@@ -119,8 +119,10 @@ class Screen:
             case ToolCall(tool=tool):
                 self.murmur(f"{gap}[Calling {one_line(tool)}...]")
             case ToolResult(text=text, failed=failed, files=files):
-                if failed:
-                    self.murmur(f"[{briefly(' '.join(text.split()))}]")
+                if failed:  # in one line: how the error begins, and how it ends
+                    text = " ".join(text.split())
+                    text = text if len(text) < 400 else f"{text[:100]} ... {text[-295:]}"
+                    self.murmur(f"[{text}]")
                 for file in files:
                     self.murmur(f"[Saved {file}]")
             case Note(text=text):
@@ -146,9 +148,8 @@ class Screen:
         self.say("\n" + chat.llm.connected.replace("{servers}", str(len(chat.working)))
                  .replace("{tools}", str(len(chat.tools))))
         if not chat.servers:
-            self.say("No MCP servers configured, so this is a plain chatbot. For one with tools:\n"
-                     "  cp mcp_servers.example.json mcp_servers.json\n"
-                     "To see one at once:\n  uv run python chat.py --demo")
+            self.say("No MCP servers configured, so this is a plain chatbot. Start from\n"
+                     "mcp_servers.example.json, or see: uv run python chat.py --demo")
         elif not chat.tools:
             self.say("No tools discovered, so this is a plain chatbot. /servers shows why.")
         if talks:

@@ -80,7 +80,7 @@ def assert_fails_and_goes_on(reply: Any, *words: str) -> str:
 
 @pytest.mark.parametrize("reply, words", [
     (refusal(401, "Incorrect API key provided"), ["Invalid API key", "OPENAI_API_KEY", ".env"]),
-    (refusal(403, "Country not supported"), ["may not", "Country not supported"]),
+    (refusal(403, "Country not supported"), ["refused", "Country not supported"]),
     (refusal(404, "The model does not exist"), ["scripted", "MODEL", "/model"]),
     (refusal(429, "Slow down.", {"Retry-After": "7"}), ["Wait", "Slow down."]),
     (refusal(429, "You exceeded your current quota"), ["account", "quota"]),

@@ -105,9 +105,11 @@ def test_no_hidden_codes_of_others_reach_the_terminal(tmp_path, world, words, en
         for _ in range(3):
             assert WHOLE in terminal.ask("Again")
     for start in ["    slow", "  lost", "to run erase", "Calling fails", "tool refuses", "A: ",
-                  "the program has ended", "The model called s__", "It says: ", "service: ",
+                  "the program has ended", "The model called s__", "It says: ",
                   *([] if words else ["Waiting for slow", "slow.*1 of 2"])]:
         assert re.search(f"{start}.*{WHOLE}", terminal.text), start
+    # Of the two times that the model's service says no.
+    assert len(re.findall(f"\nIt says: .*{WHOLE}", terminal.text)) == 2
     assert terminal.text.count("evil reason") >= 2 and "👩‍🔬" in terminal.text
     assert hidden_codes(terminal.raw, OURS if "NO_COLOR" in env else OURS + COLOURS) == []
 

@@ -160,8 +160,8 @@ def test_where_nobody_can_be_asked_nothing_is_destroyed(tmp_path, model):
     ("### Error\nThere is no such page.", "### Error There is no such page."),
     ("### Error\n\n```\nTimeout 5000ms\n```\n", "### Error ``` Timeout 5000ms ```"),
     ('{\n  "error": "No such town."\n}', '{ "error": "No such town." }'),
-    ("Traceback (most recent call last):\n" + "  File x\n" * 90 + "ValueError: 5\n",
-     "Traceback (most recent call last):" + " File x" * 41 + " File x ...  x" + " File x" * 32 +
+    ("Traceback (most recent call last):\n" + "  File x\n" * 60 + "ValueError: 5\n",
+     "Traceback (most recent call last):" + " File x" * 6 + " F ... x" + " File x" * 40 +
      " ValueError: 5"),
     ("エラー\n詳細", "エラー 詳細"), ("", ""), ("Error\n\n", "Error")])
 def test_an_error_is_shown_in_one_line_with_its_beginning_and_its_end(capsys, text, shown):
