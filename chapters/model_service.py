@@ -16,7 +16,8 @@ its reason, we go on without that tool.
 
 https://platform.openai.com/docs/api-reference/chat
 
-Left out: other protocols; the package's classes for pieces, which don't know all that is sent.
+Left out: other protocols; the package's classes for pieces, which don't know all that is sent; how
+long a busy service wants us to wait (the package asks once more by itself, after that time).
 
 Try it. A refusal that means one of our tools can be mended:
 
@@ -178,7 +179,7 @@ def in_words(error: Exception, llm: LLM, tools: list[dict]) -> Exception:
         return Problem(f"The model's service: {error}")
     if isinstance(error, openai.APIStatusError):
         moved_to = without_secrets(error.response.headers.get("Location", "").partition("#")[0])
-        return no(error.response.text.strip(), llm, tools, error.status_code, moved_to)
+        return no(error.response.text.strip(), llm, tools, error.status_code, moved_to[:200])
     if isinstance(error, (openai.OpenAIError, UnicodeError)) or \
             type(error).__module__.startswith("httpx"):  # what the package is made with
         words = str(on_the_way(
