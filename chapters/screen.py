@@ -61,6 +61,7 @@ class Screen:
         self.size = shutil.get_terminal_size if takes_codes(sys.stdout) else None
         self.shown = ""  # the line that says what we are waiting for
         self.last = ""   # the kind of the event that was shown last
+        self.explained = False  # how to answer a question
 
     def say(self, text: str) -> None:
         self.status("")
@@ -148,8 +149,9 @@ class Screen:
         self.say("\n" + chat.llm.connected.replace("{servers}", str(len(chat.working)))
                  .replace("{tools}", str(len(chat.tools))))
         if not chat.servers:
-            self.say("No MCP servers configured, so this is a plain chatbot. Start from\n"
-                     "mcp_servers.example.json, or see: uv run python chat.py --demo")
+            self.say("No MCP servers configured, so this is a plain chatbot. For one with tools:\n"
+                     "  cp mcp_servers.example.json mcp_servers.json\n"
+                     "To see one at once:\n  uv run python chat.py --demo")
         elif not chat.tools:
             self.say("No tools discovered, so this is a plain chatbot. /servers shows why.")
         if talks:
@@ -161,7 +163,8 @@ class Screen:
         self.say(f"\n{question.text}{default}")
         if question.choices:
             self.say("  ".join(f"[{key}] {meaning}" for key, meaning in question.choices.items()))
-        else:
+        elif not self.explained:
+            self.explained = True
             self.murmur("[Enter takes what is in brackets; - leaves it out. "
                         "Ctrl-D gives no answer.]")
         prompt = "" if self.only_answer else "> "  # (input() would print it among the answer)
