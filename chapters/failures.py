@@ -15,20 +15,20 @@ heard of it: if we ask twice to send a mail, two are sent. So a call is repeated
 server has certainly not done it; and everything is repeated only once.
 
     what has happened                        a list   a call   what we do first
-    429, it has too much to do               yes      yes      wait as long as it says, up to 10 s
-    an older server has forgotten us         yes      yes *    shake hands again
+    429, it has too much to do               yes      yes      wait as it says (up to 10 s), or 1 s
+    an older server has forgotten us         yes      yes      shake hands again
     a new one wants other headers (-32020)   no       yes      ask for its tools: they say which
     it speaks other versions now (-32022)    yes      yes      look which
     you have to open a page first (-32042)   yes      yes      ask you to
     it hung up, or what comes makes no sense yes      no       wait a second
-    5xx, it has a problem of its own         yes      no       wait as long as it says
-
-    * unless its error carries our request's id: then it has looked at it
+    5xx, it has a problem of its own         yes      no       wait, too
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and, for
 the session, https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 
-Left out: signing in, which is oauth_handler.py.
+Left out: signing in, which is oauth_handler.py. An older server that has forgotten our session is
+understood where it says so with 404, or in words with 400, 401 or 422; with those three, an error
+that carries our request's id is an answer.
 
 Try it:
 
@@ -50,13 +50,12 @@ import requests
 import urllib3  # what requests is made with; here only for the names of its errors
 
 from chapters import elicitation
-from chapters.http_session import causes, follow, host_in, reason_in, target_of, with_proxy
+from chapters.http_session import causes, host_in, reason_in, with_proxy
 from chapters.inboxes import METHOD_NOT_FOUND, is_answer, is_request, messages_in, refusal
 from chapters.jobs import Job
 from chapters.outside import (
     Failure,
     Problem,
-    as_dict,
     clean,
     has_token,
     one_line,
@@ -67,24 +66,15 @@ from chapters.outside import (
 from chapters.replies import words_in
 from chapters.versions import HEADER_MISMATCH, OLD_TRANSPORT, UNSUPPORTED, offered_in
 
-LONGEST = 10  # seconds that we wait because a server says so
-
 # What has happened, and what to do. The words of the server come in between.
 STATUS_IN_WORDS = {
     3: "it has moved to {there} ({status}).\nPut its new address in \"url\".",
     4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
     5: "it has a problem of its own ({status}).\nTry again later.",
-    401: "it doesn't accept our token ({status}).\nPut a new one in its \"url\" or its "
-         "\"headers\", or sign in: \"auth_type\": \"oauth\".",
-    403: "our token isn't enough for that ({status}).\nAsk whoever runs the server.",
+    401: 'it wants to know who you are ({status}).\nSign in ("auth_type": "oauth") or set a token.',
+    403: "it doesn't let us in ({status}).\nSign in (\"auth_type\": \"oauth\"), or ask its owner.",
     404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
-    407: "your proxy wants a login ({status}).\nIts address is http://NAME:PASSWORD@HOST:PORT.",
     429: "it has too much to do ({status}).\nTry again in a minute.",
-}
-TO_A_STRANGER = {
-    401: "it wants to know who you are ({status}).\nSign in: \"auth_type\": \"oauth\". Or put a "
-         "token into its \"headers\".",
-    403: "it doesn't let us in ({status}).\nDo you have to sign in? (\"auth_type\": \"oauth\")",
 }
 FORGETFUL = ("it has forgotten our session.\nIf it does so each time, several machines answer at "
              "this address, and don't share their sessions.")
@@ -97,15 +87,12 @@ ON_THE_WAY = {
     "Proxy|scheme for proxy|SOCKS":
         "your proxy doesn't let us through to {host}{reason}.\nMost proxies are http://..., also "
         "for https. For SOCKS, start with: uv run --with pysocks --with socksio python chat.py",
-    "certificate bundle|FileNotFound|IsADirectory|OpenAIError (Permission|SSL)":
-        "the file with certificates can't be used{reason}.\nLook at {files}.",
-    "SSL":
+    "SSL|certificate bundle|FileNotFound|IsADirectory|OpenAIError Permission":
         "there is no safe https connection to {host}{reason}.\nDoes it speak https? A company's "
         "certificate goes into {files}.",
     "NameResolutionError|gaierror": "there is no {host}, or this computer is offline.",
     "NewConnectionError|ConnectTimeout|ConnectError": "{nobody}{reason}",
-    "Decod": "what {it} answers can't be read{reason}.",
-    "": "{it} broke off before the answer was complete{reason}.{again}",
+    "": "{it} broke off, or what it has sent can't be read{reason}.{again}",
 }
 
 
@@ -133,65 +120,60 @@ def on_the_way(error: BaseException, url: str, **words: str) -> Failure:
     names = " ".join(type(one).__name__ for one in causes(error)) + reason
     kind = next(kind for kind in ON_THE_WAY if re.search(kind, names))
     text = ON_THE_WAY[kind].format(host=host_in(url), reason=reason, **words)
-    return Failure("broken" if kind in ("", "Decod") else "unreachable", with_proxy(text, url))
+    return Failure("unreachable" if kind else "broken", with_proxy(text, url))
 
 
 def messages_in_body(response: requests.Response, body: bytes, message: dict, server: Any
                      ) -> list[dict]:
     """The messages in the answer to `message`. Raises the Failure that stands there instead."""
     status, found = response.status_code, messages_in(body, server.name)
-    if is_forgotten(response, body, found):
-        # (With our id in its error, it has looked at our request. `data` says so.)
-        ours = [one.get("error") for one in found if is_answer(one, message) and status != 404]
-        words = str(refusal(ours[0], server)) if ours else FORGETFUL
-        raise Failure("session", words, status, data=ours)
+    if is_forgotten(response, body, any(is_answer(one, message) for one in found)):
+        raise Failure("session", FORGETFUL, status)
+    is_the_servers_own = status < 500 and status not in (401, 403, 429)
     for incoming in found:
         # It is our answer, whatever its id: some servers put null.
-        is_mcp = "jsonrpc" in incoming or "code" in as_dict(incoming.get("error"))
-        if "error" in incoming and (
-                status < 300 or is_mcp and status < 500 and status not in (401, 403, 429)):
-            raise refusal(incoming["error"] if is_mcp else incoming, server, status)
+        counts = status < 300 or is_the_servers_own and "jsonrpc" in incoming
+        if "error" in incoming and counts:
+            raise refusal(incoming["error"], server, status)
     if status >= 300:
         raise by_status(response, body, server)
-    if not found and is_request(message):
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip()[:60]
-        raise Failure("broken", with_proxy(f"it answers with {kind or 'nothing'}, not with MCP.\n"
-                                           'Check its "url".', server.url), status)
+    if not found and (is_request(message) or not message):  # ({}: it was a GET)
+        kind = response.headers.get("Content-Type", "nothing")[:60]
+        words = f'it answers with {kind}, not with MCP.\nCheck its "url".'
+        raise Failure("broken", with_proxy(words, server.url), status)
     return found
 
 
 def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     """What a status means, and what the server says itself."""
     status, seconds = response.status_code, response.headers.get("Retry-After", "")
-    said = without_tags(words_in(body.decode("utf-8", "replace")))
-    there = one_line(without_secrets(target_of(response)))
+    there = (response.headers.get("Location") or "another address").partition("#")[0]
     token = response.request.headers.get("Authorization", "").rpartition(" ")[2]
     words = STATUS_IN_WORDS.get(status) or STATUS_IN_WORDS[min(status // 100, 5)]
-    if not token and not has_token(server):
-        words = TO_A_STRANGER.get(status, words)
-    if follow(response):  # three times we did
-        words = 'it has moved again and again, to {there} ({status}).\nCheck its "url".'
+    if token or has_token(server):
+        words = words.replace("it wants to know who you are", "it doesn't accept our token")
     words = words.format(status=clean(f"{status} {response.reason}")[:60],
-                         there=without_ours(there or "another address", server))
-    if said:
+                         there=one_line(without_ours(without_secrets(there), server)))
+    if said := without_tags(words_in(body.decode("utf-8", "replace"))):
         said = one_line(without_ours(said, server).replace(token or "\0", "***"))[:150]
         words = words.replace("\n", f' It says: "{said}"\n', 1)
     if urlsplit(response.url).path.rstrip("/").lower().endswith("/sse"):
         words += f" (Or {OLD_TRANSPORT.partition('.')[0]}.)"
     words = words if body.lstrip()[:1] in (b"{", b"[") else with_proxy(words, server.url)
-    return Failure("status", words, status, retry_after=float(
-        seconds) if re.fullmatch(r"\d{1,4}", seconds) else 1)
+    wait = float(seconds) if re.fullmatch("[0-9]|10", seconds) else 1
+    return Failure("status", words, status, retry_after=wait)
 
 
-def is_forgotten(response: requests.Response, body: bytes, found: list[dict]) -> bool:
+def is_forgotten(response: requests.Response, body: bytes, is_ours: bool) -> bool:
     """Whether an older server says that it doesn't know our session. It should do so with 404, but
-    several say it with another status."""
-    codes = [as_dict(one.get("error")).get("code") for one in found]
-    status = response.status_code
-    return "Mcp-Session-Id" in response.request.headers and not any(
-        code in (METHOD_NOT_FOUND, UNSUPPORTED) for code in codes) and (
-        status == 404 or status in (400, 401, 403, 410, 422) and
-        re.search(b"session|not initialized", body, re.I) is not None)
+    some say it with another status, in words. (Not those who answer our request by its id, which is
+    what `is_ours` says: they have looked at it, and may have done what it asks.)"""
+    if "Mcp-Session-Id" not in response.request.headers:
+        return False
+    if response.status_code == 404:
+        return str(METHOD_NOT_FOUND).encode() not in body
+    in_words = re.search(b"session|not initialized", body, re.I)
+    return bool(in_words) and response.status_code in (400, 401, 422) and not is_ours
 
 
 # ── Whether to ask again ─────────────────────────────────────────────────────────────────
@@ -218,19 +200,16 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
     is chat.py's Connection."""
     if failure.kind == "session":
         connection.forget(failure.handshakes)
-        return not failure.data or method != "tools/call"
-    if failure.code == HEADER_MISMATCH and method == "tools/call" and \
-            connection.is_new and connection.server.url:
+        return True
+    # (Only of a new server, over HTTP, we know what its tools want in headers.)
+    if failure.code == HEADER_MISMATCH and method == "tools/call" and connection.offers.mirrored:
         connection.offers.fetch("tools", job)
         return True
     if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
         # It is another program by now. (Without `known`, we have asked it twice already.)
-        with connection.greeting:  # (another call may have found out before us)
-            if connection.handshakes == failure.handshakes:
-                connection.version, connection.offers.capabilities = "", None
-                connection.offers.expire()
+        connection.version, connection.offers.capabilities = "", None
+        connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)
-    return does_no_harm(failure, method) and \
-        not job.cancelled.wait(min(failure.retry_after, LONGEST))
+    return does_no_harm(failure, method) and not job.cancelled.wait(failure.retry_after)

@@ -18,7 +18,8 @@ NO_PROXY, and at REQUESTS_CA_BUNDLE for the certificate of a company that reads 
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and RFC
 9110 (redirects), https://www.rfc-editor.org/rfc/rfc9110#section-15.4. Left out: retries. Only
-failures.py knows which request may be sent twice.
+failures.py knows which request may be sent twice. And servers that serve one connection after the
+other: one of ours would wait for another's end.
 
 Try it:
 
@@ -41,7 +42,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3  # what requests is made with; here only for the names of its errors
+import urllib3  # what requests is made with
 from requests.adapters import HTTPAdapter
 
 from chapters import trace
@@ -49,23 +50,19 @@ from chapters.inboxes import Inbox
 from chapters.outside import MAX_BYTES, TOO_LARGE, Failure, one_line
 
 CONNECT_SECONDS = 10
-THIS_COMPUTER = re.compile(
-    r"https?://([^/?#]*@)?(([\w-]+\.)*localhost\.?|127(\.\d+){1,3}|0\.0\.0\.0|\[[0:]*:0*1\])"
-    r"(:\d*)?([/?#]|$)", re.I)
+THIS_COMPUTER = r"(?i)https?://([^/?#]*[.@])?(localhost|127(\.\d+){3}|0\.0\.0\.0|\[::1\])([:/?#]|$)"
 
 here = threading.local()  # here.inbox: the inbox for which this thread sends a request
 
 
-class Watched:
+class Watched(urllib3.connection.HTTPConnection):
     """Goes before urllib3's class for a connection. Whoever waits can close it."""
-
-    sock: Any = None
 
     def getresponse(self) -> Any:  # our request has been sent, and now we wait
         here.inbox.socket = self.sock
         if here.inbox.closed.is_set():
             raise ConnectionAbortedError("nobody wants the answer any more")
-        return super().getresponse()  # type: ignore[misc]
+        return super().getresponse()
 
 
 class Adapter(HTTPAdapter):
@@ -82,9 +79,8 @@ class Adapter(HTTPAdapter):
         return pool
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        if trace.is_on():
-            trace.trace("-->", self.name, json.loads(request.body or "null"),
-                        f"{request.method} {request.url}", request.headers.items())
+        trace.trace("-->", self.name, json.loads(request.body or "null"),
+                    f"{request.method} {request.url}", request.headers.items())
         response = super().send(request, *args, **kwargs)
         trace.trace("<--", self.name, None, f"HTTP {response.status_code} {response.reason}",
                     response.headers.items())
@@ -123,8 +119,6 @@ def send(session: requests.Session, verb: str, url: str, inbox: Inbox, headers: 
                 if url:
                     inbox.socket = None
                     continue
-                if verb == "GET":  # its connection ends with it: some serve one after the other
-                    response.raw.release_conn = lambda: None  # type: ignore[method-assign]
                 inbox.opened.set()
                 yield response
                 return
@@ -133,18 +127,11 @@ def send(session: requests.Session, verb: str, url: str, inbox: Inbox, headers: 
         inbox.opened.set()
 
 
-def target_of(response: requests.Response) -> str:
-    """Where a redirect leads to; "": it doesn't say."""
-    location = response.headers.get("Location", "").partition("#")[0]
-    with contextlib.suppress(ValueError):  # (it may be no address at all)
-        return location and urljoin(response.url, location)
-    return location
-
-
 def follow(response: requests.Response) -> str:
     """Where to send a request instead; "": this is no redirect that we follow."""
-    with contextlib.suppress(ValueError):
-        old, new = urlsplit(response.url), urlsplit(target_of(response))
+    with contextlib.suppress(ValueError):  # (it may lead to what is no address at all)
+        old = urlsplit(response.url)
+        new = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
         # (Behind a proxy, some servers don't know that they are spoken to with https.)
         if response.status_code in (307, 308) and new.netloc == old.netloc and \
                 new.scheme in (old.scheme, "http"):
@@ -175,13 +162,12 @@ def body_of(response: requests.Response) -> bytes:
 
 def read_rest(response: requests.Response, inbox: Inbox) -> None:
     """Only after the end of a response can its connection serve the next request. Most servers
-    have no more to say once they have answered; for the others we don't wait."""
+    have no more to say once they have answered, so to read on is to find the end; for the others we
+    don't wait. (Their connections are closed.)"""
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, AttributeError):
         if not response.raw.closed:  # else its connection may serve somebody else by now
             inbox.socket.settimeout(0.2)
-            for _ in range(5):
-                if not response.raw.read1(65536):
-                    break
+            response.raw.read1(65536)
     inbox.socket = None  # so that whoever gets the answer, and closes the inbox, leaves it alone
 
 
@@ -193,7 +179,7 @@ def direct(url: str) -> dict[str, str]:
     >>> direct("http://127.0.0.2:8000/mcp"), direct("https://localhost.example.com/mcp")
     ({'http': '', 'https': ''}, {})
     """
-    return {"http": "", "https": ""} if THIS_COMPUTER.match(url) else {}
+    return {"http": "", "https": ""} if re.match(THIS_COMPUTER, url) else {}
 
 
 def host_in(url: str) -> str:
@@ -208,8 +194,8 @@ def with_proxy(words: str, url: str) -> str:
             url, direct(url) or requests.utils.get_environ_proxies(url))
     if not proxy:
         return words
-    return words + (" " if "\n" in words else "\n") + "(The reason may be your proxy, " \
-        f"{proxy.rpartition('@')[2]}: see HTTPS_PROXY and NO_PROXY.)"
+    return (f"{words} (The reason may be your proxy, {proxy.rpartition('@')[2]}: see HTTPS_PROXY "
+            "and NO_PROXY.)")
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -226,6 +212,5 @@ def reason_in(error: BaseException) -> str:
     ' (Connection refused)'
     """
     last = causes(error)[-1]
-    text = re.sub(r"^\[[^]]*\] ?| ?\(_ssl.*?\)", "", getattr(last, "strerror", "") or str(last))
-    text = one_line(re.sub(r"//[^/\s]*@", "//***@", text)).rstrip(".")
-    return f" ({text})" if text else ""
+    text = one_line(re.sub(r"//[^/\s]*@", "//***@", getattr(last, "strerror", "") or str(last)))
+    return f" ({text.rstrip('.')})" if text else ""

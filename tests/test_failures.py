@@ -138,7 +138,7 @@ def test_what_a_server_says_is_shown_without_our_secrets(http_server, connect, e
 
 @pytest.mark.parametrize("location, shown", [
     ("https://new.example.com/mcp", "https://new.example.com/mcp"),
-    ("//new.example.com/v2/mcp", "http://new.example.com/v2/mcp"), ("http://[", "http://["),
+    ("//new.example.com/v2/mcp", "//new.example.com/v2/mcp"), ("http://[", "http://["),
     ("https://me:s3cret@x.example.com/mcp?key=s3cret#access_token=s3cret", "x.example.com/mcp"),
     ("https://x.example.com/s3cret-token-of-ours/mcp", "x.example.com/")])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -209,8 +209,8 @@ def test_another_server_is_not_called_that(http_server, connect, there):
     Reply(404), Reply(404, b"Session not found"), Reply(400, b"No valid session ID provided"),
     lambda message: Reply(400, error({}, -32000, "Bad Request: Server not initialized")),
     lambda message: Reply(404, error(message, -32001, "Session not found")),
-    Reply(410, b"That session is gone.")],
-    ids=["404", "text", "400", "not initialized", "with our id", "410"])
+    Reply(422, b"Unexpected message: the session is not initialized")],
+    ids=["404", "text", "400", "not initialized", "with our id", "422"])
 def test_a_session_that_is_forgotten_at_once_comes_from_several_machines(
         http_server, connect, forgotten):
     server = http_server({"tools/list": forgotten}, old="2025-06-18", session="s-1")
@@ -269,7 +269,7 @@ def test_a_server_on_this_computer_is_reached_without_a_proxy(
 
 
 @pytest.mark.parametrize("reply, words", [
-    (Reply(407), "wants a login"), (Reply(403, b"<h1>Blocked by policy</h1>"), "Blocked by policy"),
+    (Reply(407), "407"), (Reply(403, b"<h1>Blocked by policy</h1>"), "Blocked by policy"),
     (Reply(502), "502"), (Reply(200, b"<html>", {"Content-Type": "text/html"}), "text/html"),
     (Reply(302, b"", {"Location": "http://login.example/?t=s3cret"}), "login.example")])
 def test_what_may_come_from_a_proxy_is_said_to(proxy, connect, reply, words):
