@@ -671,7 +671,7 @@ def main(chat: Chat, question: str, screen: Screen) -> None:
         screen.show(chat.ask(question))                             # Part 6
         return
     talk(chat, screen)                                              # Parts 6 and 7
-    screen.show(stdio.close_all(chat.connections.values()))  # (run() would, but show nothing)
+    screen.show(stdio.close_all(chat.connections.values()), waiting_for="the servers")
 
 
 def run(make_llm: Callable[[], LLM] = settings.openai_from_env,

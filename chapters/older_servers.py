@@ -20,25 +20,25 @@ Try it. Each event says where we are, and may say how long to wait before we ask
 
 >>> place = {}
 >>> remember({"id": "5", "retry": "3000", "data": "{}"}, place)
->>> headers_at(place), pause(place)
-({'Accept': 'text/event-stream', 'Last-Event-ID': '5'}, 3.0)
+>>> place, pause(place)
+({'id': '5', 'retry': '3000'}, 3.0)
 """
 
 import contextlib
 import re
-import time
 from typing import Any
 
-import requests
+import urllib3  # what requests is made with; here only for the names of its errors
 
 from chapters import http_session
-from chapters.failures import in_words
 from chapters.inboxes import Inbox, is_request
+from chapters.jobs import in_background
 from chapters.outside import Failure, Problem
 from chapters.versions import OLD_TRANSPORT
 
-MAX_FRUITLESS = 3  # so often we come back without hearing anything new
+MAX_VISITS = 100   # so often we come back to one stream
 LEAST_PAUSE = 0.3  # seconds
+NO_ANSWER = (OSError, urllib3.exceptions.HTTPError, UnicodeError, Problem)  # with all of requests'
 
 
 def remember(event: dict[str, str], place: dict[str, str]) -> None:
@@ -46,26 +46,22 @@ def remember(event: dict[str, str], place: dict[str, str]) -> None:
     Failure if it is a stream of the transport of 2024."""
     if event.get("event") == "endpoint":
         raise Failure("refused", OLD_TRANSPORT)
-    for key, fits in ("id", "([!-~]([ -~]*[!-~])?)?"), ("retry", "[0-9]{1,8}"):
-        if re.fullmatch(fits, event.get(key, "\n")):
-            place[key] = event[key]
+    place |= {key: event[key] for key in ("id", "retry") if key in event}
 
 
 def get(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
     """Like Http.post, with GET: we listen, or come back to our `place` in a stream."""
-    headers = {**http.headers_for({}), **headers_at(place)}
+    headers = {**http.headers_for({}), "Accept": "text/event-stream"}
+    if place.get("id"):
+        headers["Last-Event-ID"] = place["id"]
     with http_session.send(http.session, "GET", http.url, inbox, headers, auth=http.auth) as answer:
         return http.take_in(answer, message, inbox, place)
 
 
-def headers_at(place: dict[str, str]) -> dict[str, str]:
-    last = {"Last-Event-ID": place["id"]} if place.get("id") else {}
-    return {"Accept": "text/event-stream", **last}
-
-
 def pause(place: dict[str, str]) -> float:
     """Seconds to wait before we come back."""
-    return max(LEAST_PAUSE, int(place.get("retry", 1000)) / 1000)
+    asked = place.get("retry", "")
+    return max(LEAST_PAUSE, int(asked) / 1000 if re.fullmatch("[0-9]{1,8}", asked) else 1)
 
 
 class WithSession:
@@ -74,16 +70,14 @@ class WithSession:
     send: Any        # these two are chat.py's: how to send a message, and the HTTP session
     session: Any
     session_id = ""  # the server may give one out
-    closed = False   # by another thread, perhaps while we shake hands
     listener: Inbox | None = None  # for what it says unasked; `opened` when we can hear it
 
     def listen(self) -> None:
         """Hear what the server says unasked, in the background. Many have no such stream."""
         if self.listener:
             self.listener.close()  # of an earlier session
-        if not self.closed:
-            self.listener = Inbox()
-            self.send({}, self.listener)  # a GET; what comes is no answer, so it is heard there
+        self.listener = Inbox()
+        self.send({}, self.listener)  # a GET; what comes is no answer, so it is heard there
 
     def wait_for_stream(self, message: dict) -> None:
         """Before a call, wait until we hear what the server may ask us there."""
@@ -94,45 +88,35 @@ class WithSession:
         """Whether something had to be started. (A program has to, see stdio.py.)"""
         return False
 
-    def close(self) -> None:
-        self.closed = True
+    def close(self, seconds: float = 2) -> None:
+        """Tell the server that we leave, but don't wait for longer than these seconds."""
         if self.listener:
             self.listener.close()
-        if self.session_id:
-            end_session(self)
-            self.session_id = ""  # close() may be called twice
+        if self.session_id and seconds:
+            in_background(end_session, self).join(seconds)
+        self.session_id = ""  # close() may be called twice
         self.session.close()
-
-    def kill(self) -> None:
-        """Nothing to do: we have started nothing."""
 
 
 def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> bool:
     """A stream has ended. If it was the one for what a server says unasked, or if an older server
-    has broken off its answer to `message`, and says where we are in it: GET the rest, as long as
-    that brings something new. Returns whether there is an answer now. Raises Failure."""
+    has broken off its answer to `message`, and says where we are in it: GET the rest, which may
+    come in several parts. Returns whether there is an answer now."""
     is_broken_off = is_request(message) and place.get("id") and not http.connection.is_new
-    fruitless = 0 if is_broken_off or inbox is http.listener else MAX_FRUITLESS
-    while fruitless < MAX_FRUITLESS and not inbox.closed.wait(pause(place)):
-        before, began = place.get("id"), time.monotonic()
+    for _ in range(MAX_VISITS if is_broken_off or inbox is http.listener else 0):
+        if inbox.closed.wait(pause(place)):
+            break
         try:
             if get(http, message, inbox, place):
                 return True
-        except Exception as error:
-            # (A "login" must not get out: our call is at work there, and must not be made again.)
-            failure = in_words(error, http.connection.server)
-            if getattr(failure, "kind", "") not in (
-                    "broken", "status", "session", "login", "refused"):
-                raise failure from None
-        went_on = place.get("id") != before or time.monotonic() > began + 10
-        fruitless = 0 if went_on else fruitless + 1
+        except NO_ANSWER:
+            break  # whatever it was: our call is at work there, and must not be made again
     return False
 
 
 def end_session(http: Any) -> None:
-    """Tell the server that we leave. (Some don't let us; then they find out by themselves.)"""
-    inbox = Inbox()
-    with contextlib.suppress(requests.RequestException, OSError, Problem), \
-            http_session.send(http.session, "DELETE", http.url, inbox, auth=http.auth,
+    """(Some servers don't let us; then they find out by themselves.)"""
+    with contextlib.suppress(*NO_ANSWER), \
+            http_session.send(http.session, "DELETE", http.url, Inbox(), auth=http.auth,
                               headers=http.headers_for({}), seconds=2):
         pass

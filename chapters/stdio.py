@@ -13,6 +13,7 @@ an end: by itself, or because we close its input, ask it (SIGTERM), or kill it, 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/stdio
 
 Left out: what a program prints on standard error, but for its last words, in case it dies of them.
+On Windows, a "command" like "./run.cmd" is looked for in the current folder.
 
 Try it. This program answers whatever it is asked:
 
@@ -38,11 +39,9 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from chapters import trace
@@ -67,7 +66,6 @@ class Program:
         self.connection, self.server = connection, connection.server
         self.process: Any = None
         self.alive = self.closed = False
-        self.asked: dict = {}  # our last request
         self.outbox: queue.Queue = queue.Queue()  # messages for it; None: the end of its input
         self.last_words: deque[bytes] = deque(maxlen=3)
         self.starting = threading.Lock()
@@ -90,9 +88,7 @@ class Program:
     def send(self, message: dict, inbox: Inbox) -> None:
         """Send one message. What belongs to a request comes into the inbox."""
         trace.trace("-->", self.server.name, message)
-        if is_request(message):
-            self.asked = message
-        else:
+        if not is_request(message):
             inbox.put(END)
         self.outbox.put(message)
         if not self.alive:
@@ -111,12 +107,11 @@ class Program:
         while line := process.stdout.readline(MAX_BYTES + 1):
             if len(line) > MAX_BYTES:
                 self.last_words.append(TOO_LARGE.encode())
-                end_process(process, 0)
                 break
             # Many programs print a greeting as well. What is no message is skipped.
             # An error without a number may come from a server that doesn't understand our first
-            # request. (Later on, it may be about a notification.)
-            first = None if self.connection.ready else self.asked
+            # request, the only one that waits. (Later on, it may be about a notification.)
+            first = {} if self.connection.ready else {"id": [0, *self.connection.inboxes][-1]}
             for message in messages_in(line, self.server.name, first):
                 if outbox.qsize() < 100:  # else it asks and asks, and doesn't read our answers
                     self.take(message)
@@ -129,12 +124,10 @@ class Program:
 
     def take(self, message: dict) -> None:
         """Give a message to whoever waits for it."""
+        number = message.get("id")
         if "method" in message:
             hear(self.connection, message)
-            return
-        number = message.get("id")
-        inbox = self.connection.inboxes.get(number) if is_number(number) else None
-        if inbox:
+        elif is_number(number) and (inbox := self.connection.inboxes.get(number)):
             inbox.put(message)
 
     def hear_complaints(self, process: Any, last_words: deque[bytes]) -> None:
@@ -147,35 +140,27 @@ class Program:
         words = without_ours(b" ".join(self.last_words).decode("utf-8", "replace"), self.server)
         return Failure("broken", "the program has ended" + (f": {words[:200]}" if words else "."))
 
-    def close(self) -> None:
-        """End the program. Waits until it has ended, but not long."""
+    def close(self, seconds: float = 2) -> None:
+        """End the program. So long it has to end by itself, and once more when it was asked to."""
         self.closed = True
         with self.starting:  # if somebody is just about to start it
-            if self.process:
-                self.outbox.put(None)
-                end_process(self.process)
-
-    def kill(self) -> None:
-        """End the program at once."""
-        self.closed = True
-        if self.process:
-            end_process(self.process, 0)
+            process = self.process
+        if process:
+            self.outbox.put(None)
+            end_process(process, seconds)
 
 
 def start(server: Any) -> Any:
     """Start the program of a `Server`; returns its subprocess.Popen. Raises Failure."""
     import subprocess  # only where a server is a program, so that a start is fast
     env = {key: os.environ[key] for key in PASSED_ON & set(os.environ)} | server.env
-    # "./run.sh" is in the folder where it starts; "npx" is looked for on the PATH (on Windows, it
-    # is npx.cmd); "python" is this Python, which certainly exists.
-    named = server.command
-    if Path(named).name != named:
-        named = str(Path(server.cwd, named))
-    found = sys.executable if named == "python" else shutil.which(named, path=env.get("PATH"))
+    # "python" is this Python, which certainly exists. "npx" is looked for on the PATH (on Windows,
+    # it is npx.cmd), and "./run.sh" in the folder where it starts.
+    command = sys.executable if server.command == "python" else server.command
     try:
         return subprocess.Popen(
-            [found or named, *server.args], env=env, cwd=server.cwd, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [shutil.which(command, path=env.get("PATH")) or command, *server.args], env=env,
+            cwd=server.cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             # Ctrl-C should reach only us. We tell the servers ourselves.
             start_new_session=True, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0))
     except (OSError, ValueError) as error:
@@ -187,34 +172,27 @@ def start(server: Any) -> Any:
 def close_all(connections: Iterable[Any]) -> Generator[Event, None, None]:
     """Close these connections of chat.py's at the same time, and wait for that, but not long."""
     def work(connection: Any, job: Job) -> None:
-        job.about = connection.server.name
         connection.close()
 
     connections = list(connections)
-    end = time.monotonic() + 6
     try:
-        for event in together([partial(work, one) for one in connections]):
-            yield event
-            if time.monotonic() > end:
-                break
+        yield from together([partial(work, one) for one in connections])
     finally:  # also after a second Ctrl-C: no program may stay behind
         for one in connections:
-            one.transport.kill()
+            one.transport.close(0)
 
 
 def end_process(process: Any, seconds: float = 2) -> None:
     """Wait for a program whose input is closed. If it doesn't end, ask; if not even then, kill.
     What it has started itself, and left behind, is asked and killed in any case."""
     import subprocess  # (it is loaded by now)
-    if getattr(process, "is_over", False):  # its number may be somebody else's by now
+    if process.returncode is not None:  # it has ended: its number may be somebody else's by now
         return
-    for sign in ("SIGTERM", "SIGKILL"):
+    # What it has started in turn is in its group. (Windows has none, and there any signal kills.)
+    kill = getattr(os, "killpg", os.kill)
+    for sign in signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):  # what it has started in turn is in its group
-                os.killpg(process.pid, getattr(signal, sign))
-            else:                      # (Windows has no groups)
-                process.kill()
+            kill(process.pid, sign)
     process.wait()
-    process.is_over = True

@@ -1,15 +1,12 @@
 """Older servers over HTTP: their sessions, the stream for what they say unasked, and the rest of an
 answer that was broken off."""
 
-import contextlib
 import itertools
 import json
-import select
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.server import HTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +14,7 @@ from patience import PATIENCE, eventually
 from scripted_server import HANDSHAKE, SILENCE, Reply, error, new, progress, result
 
 from chapters.events import Question
-from chapters.jobs import finish, with_logins
+from chapters.jobs import Job, finish, with_logins
 from chapters.outside import Failure
 from oauth_handler import LoginNeeded
 
@@ -123,8 +120,6 @@ def test_who_knows_us_and_speaks_of_sessions_is_not_called_twice(in_session):
     with pytest.raises(Failure, match=text):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1 == len(server.saw("initialize"))
-    server.script["tools/call"] = DONE  # (if it did mean ours, the next call begins anew)
-    assert connection.ask("tools/call", CALL) == DONE and len(server.saw("initialize")) == 2
 
 
 @pytest.mark.parametrize("status", [402, 408, 409, 412, 425])
@@ -175,10 +170,21 @@ def test_a_stream_that_was_closed_on_purpose_goes_on_in_a_get(in_session):
 
 @pytest.mark.line(35)
 def test_a_stream_that_leads_nowhere_is_given_up(in_session):
-    server, connection = in_session({"tools/call": closes, "GET": closes}, timeout=5)
-    with pytest.raises(Failure):
+    server, connection = in_session({"tools/call": closes, "GET": closes}, timeout=2)
+    with pytest.raises(Failure, match="no answer for 2 seconds"):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1 <= len(gets(server)) <= 10
+
+
+@pytest.mark.parametrize("page", [Reply(200, b"<h1>It works!</h1>"), Reply(200, {"status": "ok"})])
+def test_where_a_get_leads_to_a_page_there_is_no_stream_to_come_back_to(http_server, connect, page):
+    # Some have a page at their address, to show that they run.
+    server = http_server({"tools/list": {"tools": []}, "GET": page}, old="2025-06-18")
+    connection = connect(server.entry(), person=threading.Lock())
+    connection.ask("tools/list")
+    with pytest.raises(Failure, match="not with MCP"):
+        list(connection.transport.listener.each(Job(), PATIENCE))
+    assert len(gets(server)) == 1
 
 
 @pytest.mark.parametrize("refusal", [
@@ -323,24 +329,6 @@ def test_a_get_stream_that_is_elsewhere_and_breaks(http_server, meet):
     assert {seen.headers["Last-Event-ID"] for seen in gets(server)} == {None}
 
 
-@pytest.mark.parametrize("person", [False, True], ids=["nobody is there", "somebody is"])
-def test_a_server_may_serve_one_connection_after_the_other(http_server, connect, person):
-    def get(message):  # it lasts until the next one stands in line
-        return select.select([one.socket], [], [], 20) and NO_STREAM
-
-    server = old_server(http_server, {"GET": get}, session="visit-1")
-    one = HTTPServer(("127.0.0.1", 0), server.listener.RequestHandlerClass)  # it has no threads
-    threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
-    entry = server.entry(url=f"http://127.0.0.1:{one.server_address[1]}/mcp", timeout=10)
-    connection = connect(entry, person=threading.Lock() if person else None)
-    with contextlib.ExitStack() as at_the_end:
-        for end in one.server_close, one.shutdown, connection.close:
-            at_the_end.callback(end)
-        # (A call waits a moment for the GET, so that comes first.)
-        assert call(connection) == [DONE]
-    assert server.methods[-1] == "DELETE" and len(gets(server)) == person
-
-
 def test_a_call_that_is_resumed_again_and_again_has_its_time_too(http_server, meet):
     def part(message):
         if len(gets(server)) == 100:  # after 5 seconds at least
@@ -407,7 +395,7 @@ def test_a_form_whose_call_has_ended_is_answered_all_the_same(http_server, meet)
 def test_an_error_in_place_of_the_rest_of_an_answer_does_not_repeat_the_call(in_session, code):
     refuses = Reply(200, error({}, code, "No.", {"supported": ["2026-07-28"], "elicitations": []}))
     server, connection = in_session({"tools/call": closes, "GET": refuses})
-    connection.offers.fetch("tools")
+    connection.offers.fetch("tools", Job())
     with pytest.raises(Failure):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1
@@ -425,15 +413,6 @@ def test_the_answer_to_a_handshake_may_come_in_two_parts(http_server, connect):
     server.script |= {"initialize": begin, "GET": ends}
     assert connect(server.entry()).ask("tools/list") == {"tools": []}
     assert gets(server)[0].headers["Mcp-Session-Id"] == "visit-1"
-
-
-def test_nothing_listens_to_a_server_that_is_closed(http_server, connect):
-    server = old_server(http_server, {"GET": STAYS, "notifications/initialized":
-                                      lambda message: connection.close() or Reply(202)})
-    connection = connect(server.entry(), person=threading.Lock())
-    with contextlib.suppress(Failure):
-        connection.ask("tools/call", CALL)  # it would wait for such a stream
-    assert gets(server) == []
 
 
 @pytest.mark.parametrize("status", [404, 429, 401])
