@@ -148,10 +148,8 @@ INVALID = {
     "in a list": having(a={"type": "array", "items": having(b=mirrored("B"))}), **IN_PLACES}
 VALID = {
     "plain": having(a={"type": "string"}), "deep": having(a=having(b=having(c=mirrored("C")))),
-    "odd": having(a=mirrored("x!#$%&'*+-.^_`|~9")),
-    "names": having(items=mirrored("A"), **{"x-mcp-header": {"type": "string"}}),
-    "data": having(a={"type": "object", **{place: [mirrored("")] for place in ("examples", "enum")},
-                      **{place: having(b=mirrored("")) for place in ("default", "const")}})}
+    "odd": having(a=mirrored("x!#$%&'*+-.^_`|~9")), "a name": having(items=mirrored("A")),
+    "words": having(a={"type": "string", "description": 'It has "x-mcp-header": "A".'})}
 
 
 @pytest.mark.line(21)
@@ -160,17 +158,13 @@ def test_a_wrong_annotation_costs_its_tool_only(http_server):
     chat = Chat(LLM("none", "no-key"), {"s": server.entry(name="s")})
     with chat:
         _, events = happening(chat.meet_servers())
-        _, again = happening(chat.meet_servers())
-    assert len(server.saw("tools/list")) == 2
-    assert not any(isinstance(event, Note) for event in again), "saying it once is enough"
     assert {tool.name for tool in chat.tools.values()} == set(VALID)
-    notes = [event.text for event in events if isinstance(event, Note)]
-    for name, note in zip(INVALID, notes, strict=True):
-        assert name in note and len(note) > len(name) + 20, "it says which, and why"
+    [note] = [event.text for event in events if isinstance(event, Note)]
+    assert ", ".join(INVALID) in note and "can't be used: " in note, "it says which, and why"
 
 
 @pytest.mark.line(21)
-def test_a_tool_that_becomes_invalid_is_left_out_and_said(http_server, chat_with):
+def test_a_tool_that_becomes_invalid_is_left_out(http_server, chat_with):
     lists = [offers({"do": having(a=mirrored("A"))}, ttlMs=1), offers({
         "do": having(a=mirrored(""))})]
     with ScriptedModel(*map(says, ["One.", "Two."])) as model:
@@ -178,9 +172,8 @@ def test_a_tool_that_becomes_invalid_is_left_out_and_said(http_server, chat_with
         assert chat.tools
         happening(chat.ask("One?"))  # after its answer, the list is old
         eventually(lambda: chat.working[0].offers.known["tools"] == [])
-        _, events = happening(chat.ask("Two?"))
+        happening(chat.ask("Two?"))
     assert not chat.tools and "tools" not in model.was_sent[1]
-    assert [one for one in events if isinstance(one, Note) and "do" in one.text]
 
 
 @pytest.mark.line(21)
