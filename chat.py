@@ -427,7 +427,7 @@ class Tool(Record):
 
 def list_tools(connection: Connection, job: Job | None = None) -> list[dict]:
     """Ask a server for its tools: [{"name": "readings", "inputSchema": {...}}]. Raises Failure."""
-    return connection.offers.fetch("tools", job)  # tools/list, again and again if it has pages
+    return connection.offers.fetch("tools", job or Job())  # tools/list, page by page
 
 
 def make_tool(connection: Connection, found: dict, names: dict[tuple, str],
@@ -520,7 +520,6 @@ class Chat(contextlib.AbstractContextManager):  # so it works in a "with", and c
     def ask(self, question: str | list[dict]) -> Generator[Event, None, None]:
         """One turn: yields what happens, until the model has said its last word. (A question can
         also be some messages, like those of a server's prompt.)"""
-        yield from lists.news(self.working)  # what came of asking servers in the background
         asked = [{"role": "user", "content": question}] if isinstance(question, str) else question
         messages = replies.in_turn([*self.messages, *self.before, *asked])
         for _ in range(MAX_ROUNDS):

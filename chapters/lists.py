@@ -22,7 +22,8 @@ true until something says otherwise.
 https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/pagination and
 https://modelcontextprotocol.io/specification/2026-07-28/server/utilities/caching
 
-Left out: subscriptions/listen, with which a new server can be asked to tell of changes.
+Left out: subscriptions/listen, with which a new server can be asked to tell of changes. What there
+is to say about a list is said at the start, not when it is asked for again in the background.
 
 Try it. This server has two pages:
 
@@ -31,7 +32,7 @@ Try it. This server has two pages:
 >>> toy = SimpleNamespace(is_new=False, ask=lambda *request: pages.pop(0),
 ...                       server=SimpleNamespace(url="", tools=[], timeout=60))
 >>> offers = Offers(toy)
->>> offers.fetch("tools")
+>>> offers.fetch("tools", Job())
 [{'name': 'add'}, {'name': 'weather'}]
 >>> offers.is_old("tools"), offers.is_old("prompts")
 (False, True)
@@ -44,7 +45,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from chapters import header_arguments, trace
+from chapters import header_arguments
 from chapters.events import Note
 from chapters.inboxes import METHOD_NOT_FOUND
 from chapters.jobs import Job, in_background
@@ -52,10 +53,8 @@ from chapters.outside import MAX_BYTES, Failure, as_dict, as_list, is_number
 
 METHODS = {"tools": "tools/list", "resources": "resources/list",
            "resourceTemplates": "resources/templates/list", "prompts": "prompts/list"}
-MAX_PAGES = 1000   # of one list
-A_DAY = 86_400     # seconds: no list is true for longer
-INTERNAL_ERROR = -32603
-A_MOMENT = 0.2     # seconds: several changes often come together
+MAX_PAGES = 100   # of one list
+A_MOMENT = 0.1    # seconds: several changes often come together
 
 
 class Offers:
@@ -68,8 +67,6 @@ class Offers:
         self.until: dict[str, float] = {}        # by list: the time.monotonic() when it gets old
         self.mirrored: dict[str, header_arguments.Mirrored | None] = {}  # by tool
         self.job = Job()                         # what happens in the background
-        self.notes: list[Note] = []              # what it has to say, with the next question
-        self.job.report = self.notes.append
         self.one_at_a_time = threading.Lock()
         self.thread = threading.Thread()         # the last of refresh_in_background()
 
@@ -88,12 +85,12 @@ class Offers:
         return not self.connection.is_new and bool(as_dict(offer).get("listChanged"))
 
     def is_old(self, key: str) -> bool:
-        return self.until.get(key, 0) <= time.monotonic()
+        """Whether it should be asked for. (Tools are, also where a server doesn't name them.)"""
+        return self.until.get(key, 0) <= time.monotonic() and (key == "tools" or self.has(key))
 
-    def fetch(self, key: str, job: Job | None = None) -> list[dict]:
+    def fetch(self, key: str, job: Job) -> list[dict]:
         """Ask for one whole list, remember and return it. Raises Failure; then what we knew stays,
         and is old."""
-        job = job or Job()
         began, self.until[key] = time.monotonic(), math.inf  # until something says otherwise
         items: list[dict] = []
         try:
@@ -101,8 +98,7 @@ class Offers:
                 items += map(as_dict, as_list(page.get(key)))
                 lasts = page.get("ttlMs")
                 if self.connection.is_new and is_number(lasts) and lasts > 0:
-                    until = began + min(lasts / 1000, A_DAY)
-                    self.until[key] = min(self.until.get(key, math.inf), until)
+                    self.until[key] = min(self.until.get(key, 0), began + lasts / 1000)
         except Failure:
             self.until.pop(key, None)
             raise
@@ -111,13 +107,12 @@ class Offers:
 
     def usable_tools(self, items: list[dict], job: Job) -> list[dict]:
         """The tools that the person has chosen, each once, and without those that can't be used."""
-        server = self.connection.server
-        found: dict[str, dict] = {}
+        server, found = self.connection.server, {}
         for tool in items:
             as_a_task = as_dict(tool.get("execution")).get("taskSupport") == "required"
             if isinstance(name := tool.get("name"), str) and name in (server.tools or [name]) \
                     and not as_a_task:  # (we can't run tasks)
-                found.setdefault(name, tool)
+                found[name] = tool
         if self.connection.is_new and server.url:
             header_arguments.look_for(found, self.mirrored, server.name, job)
         return list(found.values())
@@ -127,7 +122,7 @@ class Offers:
         for key in METHODS:
             if feature(key) == what and self.until.get(key) != 0:
                 self.until[key] = 0
-                in_background(self.refresh, [key], A_MOMENT)
+                in_background(self.refresh, [key])
 
     def expire(self) -> None:
         """A session or a program has begun anew, so everything may have changed."""
@@ -136,14 +131,13 @@ class Offers:
     def refresh_in_background(self, keys: Iterable[str] = METHODS) -> None:
         """Ask for those of these lists that are old. wait() waits for that."""
         if any(map(self.is_old, keys)) and not self.thread.is_alive():
-            self.thread = in_background(self.refresh, keys, A_MOMENT / 2)
+            self.thread = in_background(self.refresh, keys)
 
     def look_again(self, keys: Iterable[str]) -> None:
         """Somebody wants to see these lists as they are now: ask for what may have changed without
         our knowledge, because the server neither says how long it is true, nor tells of changes."""
         for key in keys:
-            if self.until.get(key) == math.inf and not self.tells_of_changes(key) and \
-                    (key == "tools" or self.has(key)):
+            if self.until.get(key) == math.inf and not self.tells_of_changes(key):
                 self.until[key] = 0
         self.refresh_in_background(keys)
 
@@ -152,17 +146,14 @@ class Offers:
         if self.thread.is_alive():
             self.thread.join(max(0, seconds))
 
-    def refresh(self, keys: Iterable[str], seconds: float = 0) -> None:
-        """Ask for these lists if they are (still) old, after some seconds."""
-        self.job.cancelled.wait(seconds)
+    def refresh(self, keys: Iterable[str]) -> None:
+        """Ask for these lists if, in a moment, they are (still) old."""
+        self.job.cancelled.wait(A_MOMENT)
         with self.one_at_a_time:
             if self.capabilities is None:  # (an older server has told us in the handshake)
                 with contextlib.suppress(Failure):
                     self.learn(self.connection.ask("server/discover", {}, self.job))
             for key in filter(self.is_old, keys):
-                if key != "tools" and not self.has(key):
-                    self.until[key] = math.inf
-                    continue
                 with contextlib.suppress(Failure):
                     self.fetch(key, self.job)
 
@@ -172,26 +163,17 @@ def feature(key: str) -> str:
     return METHODS[key].partition("/")[0]
 
 
-def news(connections: list[Any]) -> Iterator[Note]:
-    """What came of asking these connections' servers in the background."""
-    for connection in connections:
-        while connection.offers.notes:
-            yield connection.offers.notes.pop(0)
-
-
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
     """Each page of a list. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
-    size, seconds = 0, 2 * connection.server.timeout
-    # (On a tour, somebody reads each page.)
-    end = math.inf if trace.guide else time.monotonic() + seconds
-    while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
+    size = 0
+    while len(cursors) < MAX_PAGES and size < MAX_BYTES:
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
             # Some servers have no tools, but other things. They don't all say so in the same way.
-            has_none = failure.code == METHOD_NOT_FOUND or failure.code not in (0, INTERNAL_ERROR) \
-                and not connection.offers.has(key)
+            has_none = failure.code == METHOD_NOT_FOUND or failure.code and \
+                key not in connection.offers.known and not connection.offers.has(key)
             if cursors or not connection.ready or not has_none:
                 raise
             return
@@ -201,5 +183,4 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
         if not isinstance(cursor, str) or cursor in cursors:
             return
         cursors.append(cursor)
-    job.report(Note(f"{connection.server.name} has {key} without end. After {len(cursors)} pages, "
-                    "the rest is left out."))
+    job.report(Note(f"{connection.server.name} has {key} without end. The rest is left out."))
