@@ -207,8 +207,9 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
         return True
     if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
         # It is another program by now. (Without `known`, we have asked it twice already.)
-        connection.version, connection.offers.capabilities = "", None
-        connection.offers.expire()
+        if connection.handshakes == failure.handshakes:  # (else another call has found out)
+            connection.version, connection.offers.capabilities = "", None
+            connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)

@@ -188,14 +188,12 @@ def host_in(url: str) -> str:
 
 def with_proxy(words: str, url: str) -> str:
     """What went wrong on the way to an address. If a proxy is there, it may be the reason."""
-    proxy: str | None = ""
     with contextlib.suppress(ValueError):  # (it may be no address at all)
-        proxy = requests.utils.select_proxy(
-            url, direct(url) or requests.utils.get_environ_proxies(url))
-    if not proxy:
-        return words
-    return (f"{words} (The reason may be your proxy, {proxy.rpartition('@')[2]}: see HTTPS_PROXY "
-            "and NO_PROXY.)")
+        proxies = direct(url) or requests.utils.get_environ_proxies(url)
+        if proxy := requests.utils.select_proxy(url, proxies):
+            words += (f" (The reason may be your proxy, {proxy.rpartition('@')[2]}: see "
+                      "HTTPS_PROXY and NO_PROXY.)")
+    return words
 
 
 def causes(error: BaseException) -> list[BaseException]:
