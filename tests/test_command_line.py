@@ -255,7 +255,7 @@ time.sleep(600)
         terminal.wait_for("You: ")
         terminal.type("quit\n")
         eventually((tmp_path / "ending").exists)
-        terminal.wait_for("Waiting for toy...")
+        terminal.wait_for("Waiting for the servers...")
         assert terminal.exit_status(lambda: terminal.type(CTRL_C)) == 130
         assert "Traceback" not in terminal.text
     assert not is_running(int((tmp_path / "running").read_text()))
