@@ -14,7 +14,8 @@ there are three more things that one can do besides a POST:
 
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 
-Left out: resources that one subscribes to. `http` is chat.py's Http, with its one POST.
+Left out: resources that one subscribes to. Whoever refuses us the rest of an answer, or can't be
+reached, is not asked for it again. `http` is chat.py's Http, with its one POST.
 
 Try it. Each event says where we are, and may say how long to wait before we ask for the rest:
 
