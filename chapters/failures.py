@@ -15,20 +15,21 @@ heard of it: if we ask twice to send a mail, two are sent. So a call is repeated
 server has certainly not done it; and everything is repeated only once.
 
     what has happened                        a list   a call   what we do first
-    429, it has too much to do               yes      yes      wait as it says (up to 10 s), or 1 s
-    an older server has forgotten us         yes      yes      shake hands again
+    429, it has too much to do               yes      yes      wait as long as it says, up to 10 s
+    an older server has forgotten us         yes      yes *    shake hands again
     a new one wants other headers (-32020)   no       yes      ask for its tools: they say which
     it speaks other versions now (-32022)    yes      yes      look which
     you have to open a page first (-32042)   yes      yes      ask you to
     it hung up, or what comes makes no sense yes      no       wait a second
-    5xx, it has a problem of its own         yes      no       wait, too
+    5xx, it has a problem of its own         yes      no       wait as long as it says
+
+    * unless its error carries our request's id: then it has looked at it
 
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports/streamable-http and, for
 the session, https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 
 Left out: signing in, which is oauth_handler.py. An older server that has forgotten our session is
-understood where it says so with 404, or in words with 400, 401 or 422; with those three, an error
-that carries our request's id is an answer.
+understood where it says so with 404, or in words with 400, 401 or 422.
 
 Try it:
 
@@ -127,8 +128,11 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
                      ) -> list[dict]:
     """The messages in the answer to `message`. Raises the Failure that stands there instead."""
     status, found = response.status_code, messages_in(body, server.name)
-    if is_forgotten(response, body, any(is_answer(one, message) for one in found)):
-        raise Failure("session", FORGETFUL, status)
+    if is_forgotten(response, body):
+        # (With our id in its error, it has looked at our request. `data` says so.)
+        ours = [one.get("error") for one in found if is_answer(one, message) and status != 404]
+        words = str(refusal(ours[0], server)) if ours else FORGETFUL
+        raise Failure("session", words, status, data=ours)
     is_the_servers_own = status < 500 and status not in (401, 403, 429)
     for incoming in found:
         # It is our answer, whatever its id: some servers put null.
@@ -160,20 +164,19 @@ def by_status(response: requests.Response, body: bytes, server: Any) -> Failure:
     if urlsplit(response.url).path.rstrip("/").lower().endswith("/sse"):
         words += f" (Or {OLD_TRANSPORT.partition('.')[0]}.)"
     words = words if body.lstrip()[:1] in (b"{", b"[") else with_proxy(words, server.url)
-    wait = float(seconds) if re.fullmatch("[0-9]|10", seconds) else 1
+    wait = min(int(seconds), 10) if re.fullmatch("[0-9]{1,4}", seconds) else 1
     return Failure("status", words, status, retry_after=wait)
 
 
-def is_forgotten(response: requests.Response, body: bytes, is_ours: bool) -> bool:
+def is_forgotten(response: requests.Response, body: bytes) -> bool:
     """Whether an older server says that it doesn't know our session. It should do so with 404, but
-    some say it with another status, in words. (Not those who answer our request by its id, which is
-    what `is_ours` says: they have looked at it, and may have done what it asks.)"""
+    some say it with another status, in words."""
     if "Mcp-Session-Id" not in response.request.headers:
         return False
     if response.status_code == 404:
         return str(METHOD_NOT_FOUND).encode() not in body
     in_words = re.search(b"session|not initialized", body, re.I)
-    return bool(in_words) and response.status_code in (400, 401, 422) and not is_ours
+    return bool(in_words) and response.status_code in (400, 401, 422)
 
 
 # ── Whether to ask again ─────────────────────────────────────────────────────────────────
@@ -200,16 +203,17 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
     is chat.py's Connection."""
     if failure.kind == "session":
         connection.forget(failure.handshakes)
-        return True
+        return not failure.data or method != "tools/call"
     # (Only of a new server, over HTTP, we know what its tools want in headers.)
     if failure.code == HEADER_MISMATCH and method == "tools/call" and connection.offers.mirrored:
         connection.offers.fetch("tools", job)
         return True
     if failure.code == UNSUPPORTED and offered_in(failure) and connection.offers.known:
         # It is another program by now. (Without `known`, we have asked it twice already.)
-        if connection.handshakes == failure.handshakes:  # (else another call has found out)
-            connection.version, connection.offers.capabilities = "", None
-            connection.offers.expire()
+        with connection.greeting:  # (another call may have found out before us)
+            if connection.handshakes == failure.handshakes:
+                connection.version, connection.offers.capabilities = "", None
+                connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:
         return elicitation.open_pages(connection, failure, job)

@@ -166,8 +166,8 @@ def feature(key: str) -> str:
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
     """Each page of a list. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
-    size = 0
-    while len(cursors) < MAX_PAGES and size < MAX_BYTES:
+    size, end = 0, time.monotonic() + 10 * connection.server.timeout
+    while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:

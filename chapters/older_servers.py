@@ -27,6 +27,7 @@ Try it. Each event says where we are, and may say how long to wait before we ask
 
 import contextlib
 import re
+import time
 from typing import Any
 
 import urllib3  # what requests is made with; here only for the names of its errors
@@ -37,7 +38,7 @@ from chapters.jobs import in_background
 from chapters.outside import Failure, Problem
 from chapters.versions import OLD_TRANSPORT
 
-MAX_VISITS = 100   # so often we come back to one stream
+MAX_VISITS = 100   # so often we come back to one stream, if it ends each time after seconds
 LEAST_PAUSE = 0.3  # seconds
 NO_ANSWER = (OSError, urllib3.exceptions.HTTPError, UnicodeError, Problem)  # with all of requests'
 
@@ -104,14 +105,16 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
     has broken off its answer to `message`, and says where we are in it: GET the rest, which may
     come in several parts. Returns whether there is an answer now."""
     is_broken_off = is_request(message) and place.get("id") and not http.connection.is_new
-    for _ in range(MAX_VISITS if is_broken_off or inbox is http.listener else 0):
-        if inbox.closed.wait(pause(place)):
-            break
+    visits = MAX_VISITS if is_broken_off or inbox is http.listener else 0
+    while visits and not inbox.closed.wait(pause(place)):
+        began = time.monotonic()
         try:
             if get(http, message, inbox, place):
                 return True
         except NO_ANSWER:
             break  # whatever it was: our call is at work there, and must not be made again
+        if time.monotonic() < began + 10:  # (some servers end each stream after a minute)
+            visits -= 1
     return False
 
 
