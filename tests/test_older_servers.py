@@ -120,6 +120,8 @@ def test_who_knows_us_and_speaks_of_sessions_is_not_called_twice(in_session):
     with pytest.raises(Failure, match=text):
         connection.ask("tools/call", CALL)
     assert len(server.saw("tools/call")) == 1 == len(server.saw("initialize"))
+    server.script["tools/call"] = DONE  # (if it did mean ours, the next call begins anew)
+    assert connection.ask("tools/call", CALL) == DONE and len(server.saw("initialize")) == 2
 
 
 @pytest.mark.parametrize("status", [402, 408, 409, 412, 425])
