@@ -87,6 +87,19 @@ class Adapter(HTTPAdapter):
         return response
 
 
+def watch(request: Any) -> None:
+    """The same for a request of the `openai` package, which sends with httpx."""
+    inbox = here.inbox
+
+    def note(step: str, about: dict) -> None:  # (httpx calls this with each step on the way)
+        if step.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            inbox.socket = about["return_value"].get_extra_info("socket")
+        if step.endswith(".send_request_headers.started") and inbox.closed.is_set():
+            raise ConnectionAbortedError("nobody wants the answer any more")
+
+    request.extensions = {**request.extensions, "trace": note}
+
+
 def new_session(name: str) -> requests.Session:
     """A session with one server. `name` is the server's, for the trace."""
     session = requests.Session()

@@ -37,7 +37,7 @@ from typing import Any
 from chapters import trace
 from chapters.events import Event, Note
 from chapters.failures import on_the_way
-from chapters.http_session import with_proxy
+from chapters.http_session import here, with_proxy
 from chapters.inboxes import END, Inbox
 from chapters.jobs import Job, in_background
 from chapters.outside import Failure, Problem, as_dict, loads, without_secrets, without_tags
@@ -108,13 +108,14 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
 def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
     """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
     piece, is_service = dict[str, Any](), False
+    here.inbox, inbox.socket = inbox, llm.socket
     try:
         # (At `messages`, the package would look each time, and take long when there are many.)
         asked = llm.client.chat.completions.with_streaming_response.create(
             model=llm.model, messages=[], stream=True, extra_body=body)
         with asked as response:
             stream = response.http_response.extensions["network_stream"]
-            inbox.socket = stream.get_extra_info("socket")
+            llm.socket = inbox.socket = stream.get_extra_info("socket")
             for piece in pieces_in(response.iter_bytes(), llm):
                 if said := error_in(piece):
                     raise no(json.dumps(said), llm, tools)

@@ -39,7 +39,7 @@ from typing import Any, get_args, get_type_hints
 from dotenv import load_dotenv
 
 from chapters.events import Record
-from chapters.http_session import direct
+from chapters.http_session import direct, watch
 from chapters.outside import Problem, as_dict, as_list, is_too_deep, read_json
 
 # For each kind of field in Server: its name in a message, and a test for it.
@@ -216,6 +216,7 @@ class LLM(Record):
     connected: str = "Connected to {servers} server(s) with {tools} total tools"
     unreachable: str = "Can't reach OpenAI. Is this computer online?"
     setting: str = "MODEL"  # in .env, the one that names the model
+    socket: Any = None      # of our last connection; it may serve the next request, too
 
     @functools.cached_property  # made at its first use, then kept
     def client(self) -> Any:
@@ -226,7 +227,8 @@ class LLM(Record):
         try:  # (No redirect is followed, because what is said here is for nobody else.)
             return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
                                  http_client=openai.DefaultHttpxClient(
-                                     follow_redirects=False, trust_env=not way, **way))
+                                     event_hooks={"request": [watch]}, follow_redirects=False,
+                                     trust_env=not way, **way))
         except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
             raise openai.OpenAIError(str(error)) from error
 

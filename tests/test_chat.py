@@ -470,6 +470,17 @@ def test_a_model_that_has_fallen_silent_is_hung_up_on():
         assert texts_of(chat.ask("Still there?")) == "Here."
 
 
+@pytest.mark.parametrize("earlier", [[], [says("Hi.")]], ids=["a new connection", "a used one"])
+def test_a_model_that_has_not_begun_to_answer_is_hung_up_on_and_not_asked_again(earlier):
+    with chat_with(*earlier, says(HANG), says("Here.")) as (chat, model):
+        for _ in earlier:
+            finish(chat.ask("Hello"))
+        leave_at(Waiting, chat)
+        assert model.somebody_hung_up.wait(PATIENCE)
+        assert texts_of(chat.ask("Still there?")) == "Here."
+        assert len(model.was_sent) == len(earlier) + 2
+
+
 def test_who_leaves_before_the_first_event_has_asked_nothing():
     with chat_with(says("Hi.")) as (chat, model):
         chat.ask("Hello").close()

@@ -9,7 +9,7 @@ test has written down for it.
 
 A reply can also be a refusal(429, "Slow down.", {"Retry-After": "7"}), any pieces(...) of a
 stream, and raw(...) bytes. In the middle of a reply, CUT closes the connection, and HANG says
-no more until the other side hangs up.
+no more until the other side hangs up; at its beginning, not even a status.
 """
 
 import contextlib
@@ -150,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
                   else refusal(418, "The script of this test is at its end."))
 
     def send(self, reply: Reply) -> None:
+        if reply.chunks[:1] == [HANG]:
+            self.wait_until_hung_up()
         self.send_response(reply.status)
         for name, value in {**reply.headers, "Transfer-Encoding": "chunked"}.items():
             self.send_header(name, value)
