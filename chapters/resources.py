@@ -14,13 +14,14 @@ The model reads resources by one more tool, which is ours, not the server's: rea
 https://modelcontextprotocol.io/specification/2026-07-28/server/resources and
 https://modelcontextprotocol.io/specification/2026-07-28/server/prompts
 
-Left out: subscribing to a resource, and completing what you type.
+Left out: subscribing to a resource, completing what you type, and asking you for an argument that a
+prompt needs and that you haven't given. The server says what is missing.
 
 Try it:
 
 >>> description([{"uri": "toy://poem", "name": "poem"},
 ...              {"uriTemplate": "toy://{town}", "name": "t"}])
-"Read one of this server's resources, which are texts and files.\\nThere are: toy://poem (poem); \
+"Read one of this server's resources, which are texts and files.\\nHere are 2 of 2: toy://poem (poem); \
 toy://{town} (t)."
 """
 
@@ -30,7 +31,7 @@ from functools import partial
 from typing import Any
 
 from chapters import tools
-from chapters.events import Event, Note, Question
+from chapters.events import Event, Note
 from chapters.jobs import with_logins
 from chapters.outside import Problem, as_dict, as_list, briefly
 
@@ -60,10 +61,8 @@ def description(found: list[dict]) -> str:
     """What the model is told of our tool read_resource, with the first of the addresses."""
     lines = [f"{one.get('uri', one.get('uriTemplate'))} ({one.get('title') or one.get('name')})"
              for one in found[:SHOWN]]
-    more = len(found) - SHOWN
     return ("Read one of this server's resources, which are texts and files.\n"
-            f"There are: {'; '.join(line[:200] for line in lines)}" +
-            (f"; and {more} more, which the person can list with /resources." if more > 0 else "."))
+            f"Here are {len(lines)} of {len(found)}: {'; '.join(one[:200] for one in lines)}.")
 
 
 def wait_for_all(connections: list[Any]) -> None:
@@ -73,20 +72,18 @@ def wait_for_all(connections: list[Any]) -> None:
         connection.offers.wait(end - time.monotonic())
 
 
-def refreshed(chat: Any, keys: list[str], server: str = "") -> list[Any]:
-    """Each connection of a chat (or only this server's) that works. Somebody wants to see what is
-    there now, so lists that may have changed are asked for."""
-    connections = [one for one in chat.working if server in ("", one.server.name)]
-    for connection in connections:
+def refreshed(chat: Any, keys: list[str]) -> list[Any]:
+    """The connections of a chat that work. Somebody wants to see what is there now, so lists that
+    may have changed are asked for."""
+    for connection in chat.working:
         connection.offers.look_again(keys)
-    wait_for_all(connections)
-    return connections
+    wait_for_all(chat.working)
+    return chat.working
 
 
-def all_of(chat: Any, what: str, server: str = "") -> list[tuple[str, dict]]:
-    """Each server's name (or only this one's), with each of its "resources" or "prompts"."""
-    return [(connection.server.name, one)
-            for connection in refreshed(chat, LISTS[what], server)
+def all_of(chat: Any, what: str) -> list[tuple[str, dict]]:
+    """Each server's name, with each of its "resources" or "prompts"."""
+    return [(connection.server.name, one) for connection in refreshed(chat, LISTS[what])
             for one in known(connection, what)]
 
 
@@ -107,17 +104,13 @@ def read(chat: Any, server: str, uri: str) -> Generator[Event, None, None]:
     yield from (Note(f"Saved {file}") for file in files)
     text = f"The resource {uri} of {server}:\n{text}"
     chat.before.append({"role": "user", "content": tools.shortened(text, chat.max_chars)})
-    of = f"the first {chat.max_chars} of " if len(text) > chat.max_chars else ""
-    yield Note(f"The model gets {uri} ({of}{len(text)} characters) with your next question.")
+    yield Note(f"The model gets {uri} ({min(len(text), chat.max_chars)} of {len(text)} characters) "
+               "with your next question.")
 
 
 def use_prompt(chat: Any, server: str, name: str, arguments: dict[str, str]
                ) -> Generator[Event, None, None]:
-    """Ask the model what a server's prompt says. Where one of its arguments is missing, a Question
-    comes first. Raises Problem."""
-    for _, prompt in all_of(chat, "prompts", server):
-        if prompt.get("name") == name:
-            arguments = yield from filled_in(prompt, arguments)
+    """Ask the model what a server's prompt says. Raises Problem."""
     result = yield from fetch(chat, server, "prompts/get", {"name": name, "arguments": arguments})
     messages: list[dict] = []
     for message in map(as_dict, as_list(result.get("messages"))):
@@ -128,17 +121,3 @@ def use_prompt(chat: Any, server: str, name: str, arguments: dict[str, str]
         raise Problem(f"{server}: its prompt {name} is empty.")
     yield Note(f"{name}: {messages[-1]['content'][:500]}")
     yield from chat.ask(messages)
-
-
-def filled_in(prompt: dict, arguments: dict[str, str]) -> Generator[Event, None, dict[str, str]]:
-    """The arguments of a prompt, with those that it needs and that are missing. Raises Problem."""
-    for one in map(as_dict, as_list(prompt.get("arguments"))):
-        if one.get("required") is True and str(one.get("name")) not in arguments:
-            about = f": {str(one['description'])[:500]}" if one.get("description") else ""
-            question = Question(f"{prompt.get('name')} needs {one.get('name')}{about}")
-            yield question
-            if not question.answer:
-                raise Problem("Nothing was asked. The prompt needs that: give it now, or behind "
-                              "its name, like town=Oslo.")
-            arguments = {**arguments, str(one.get("name")): question.answer}
-    return arguments
