@@ -37,6 +37,8 @@ from chapters import resources
 from chapters.outside import Problem, as_dict, as_list, briefly, clean, one_line
 from chapters.replies import plain
 
+WHO = {"user": "You", "assistant": "A", "tool": "Tool"}  # by role, in a file that is saved
+
 
 def run(line: str, chat: Any, screen: Any) -> bool:
     """Do what a line says, if it is a command; else return False. `chat` is a Chat, `screen` a
@@ -56,16 +58,18 @@ def show_help(chat: Any, rest: str, screen: Any) -> None:
     screen.say("  quit, exit   end the chat (or Ctrl-D, or Ctrl-C; that stops an answer first)")
 
 
+def show_list(rows: list[tuple], screen: Any) -> None:
+    """Show the server, the name and the use of each: [("dexcom", "readings", "Get them."), ...]"""
+    lines = [f"  {server} {one_line(name)}: {one_line(use or '')}" for server, name, use in rows]
+    screen.say("\n".join(lines) or "  There are none. /servers shows which servers work.")
+
+
 def show_tools(chat: Any, rest: str, screen: Any) -> None:
     """show the tools of each server"""
-    working = resources.refreshed(chat, ["tools"])
+    resources.refreshed(chat, ["tools"])
     chat.choose_tools()
-    lines = []
-    for connection in working:
-        lines += [f"  {connection.server.name}", *(
-            f"    {one_line(tool.name)}: {one_line(tool.description)}"
-            for tool in chat.tools.values() if tool.connection is connection)]
-    screen.say("\n".join(lines) or "  There are no tools. /servers shows why.")
+    show_list([(tool.connection.server.name, tool.name, tool.description)
+               for tool in chat.tools.values()], screen)
 
 
 def show_servers(chat: Any, rest: str, screen: Any) -> None:
@@ -81,31 +85,26 @@ def show_servers(chat: Any, rest: str, screen: Any) -> None:
 
 def show_resources(chat: Any, rest: str, screen: Any) -> None:
     """show the texts that servers offer to read"""
-    lines = [f"  {server} {one_line(one.get('uri', one.get('uriTemplate')))}: "
-             f"{one_line(one.get('title') or one.get('name') or '')}"
-             for server, one in resources.all_of(chat, "resources")]
-    screen.say("\n".join(lines) or "  No server offers any.")
+    show_list([(server, one.get("uri", one.get("uriTemplate")), one.get("title") or one.get("name"))
+               for server, one in resources.all_of(chat, "resources")], screen)
 
 
 def read(chat: Any, rest: str, screen: Any) -> None:
     """add a text to the conversation: /read SERVER ADDRESS"""
-    server = next((name for name in chat.servers if rest.startswith(f"{name} ")),
-                  rest.partition(" ")[0])
-    uri = rest.removeprefix(server).strip()
-    if not uri:
+    server, _, uri = rest.rpartition(" ")  # (a server's name may have a space in it, no URI has)
+    if not server:
         raise Problem("Type /read, a server and an address. /resources lists them.")
     screen.show(resources.read(chat, server, uri), waiting_for=server)
 
 
 def show_prompts(chat: Any, rest: str, screen: Any) -> None:
     """show the ready-made questions that servers offer"""
-    lines = []
+    rows = []
     for server, one in resources.all_of(chat, "prompts"):
-        words = [server, one.get("name"), *(f"{argument.get('name')}=..." for argument in
-                                            map(as_dict, as_list(one.get("arguments"))))]
-        about = one_line(one.get("description") or one.get("title") or "")
-        lines.append(f"  {one_line(' '.join(map(str, words)))}{': ' * bool(about)}{about}")
-    screen.say("\n".join(lines) or "  No server offers any.")
+        needs = [f"{as_dict(it).get('name')}=..." for it in as_list(one.get("arguments"))]
+        name = " ".join([str(one.get("name")), *needs])
+        rows.append((server, name, one.get("description") or one.get("title")))
+    show_list(rows, screen)
 
 
 def use_prompt(chat: Any, rest: str, screen: Any) -> None:
@@ -139,11 +138,10 @@ def save(chat: Any, rest: str, screen: Any) -> None:
     """save the conversation as Markdown: /save FILE"""
     parts = ["# A conversation\n"]
     for message in chat.messages:
-        text = message.get("content") or ""
-        parts += {"user": [f"**You:** {text}\n"], "assistant": [f"**A:** {text}\n"] if text else [],
-                  "tool": ["    " + text.replace("\n", "\n    ") + "\n"]}[message["role"]]
-        parts += [f"*Called {call['function']['name']}* `{call['function']['arguments']}`\n"
-                  for call in message.get("tool_calls", [])]
+        if message.get("content"):
+            parts.append(f"**{WHO[message['role']]}:** {message['content']}\n")
+        for call in message.get("tool_calls", []):
+            parts.append(f"*Called {call['function']['name']}* `{call['function']['arguments']}`\n")
     try:
         with open(os.path.expanduser(rest), "x", encoding="utf-8", errors="replace") as file:
             file.write(clean("\n".join(parts)))
@@ -151,8 +149,6 @@ def save(chat: Any, rest: str, screen: Any) -> None:
         raise Problem(f"Can't write to {rest or 'no name'}: {getattr(error, 'strerror', error)}.\n"
                       "Type /save and the name of a new one, like /save night.md.") from None
     screen.say(f"  Saved as {rest}.")
-
-
 COMMANDS = {"/help": show_help, "/tools": show_tools, "/servers": show_servers,
             "/resources": show_resources, "/read": read, "/prompts": show_prompts,
             "/prompt": use_prompt, "/model": choose_model, "/clear": clear, "/save": save}

@@ -21,8 +21,8 @@ Try it:
 
 >>> description([{"uri": "toy://poem", "name": "poem"},
 ...              {"uriTemplate": "toy://{town}", "name": "t"}])
-"Read one of this server's resources, which are texts and files.\\nHere are 2 of 2: toy://poem (poem); \
-toy://{town} (t)."
+"Read one of this server's resources, which are texts and files.\\nHere are 2 of 2: \
+toy://poem (poem); toy://{town} (t)."
 """
 
 import time

@@ -34,7 +34,7 @@ def test_commands(tmp_path, model):
             for name in ("/help", "/tools", "/servers", "/model", "/clear", "/save", "quit"):
                 assert name in listed
 
-            assert terminal.ask("/tools").strip() == "s\n    look: Look at it."
+            assert terminal.ask("/tools").strip() == "s look: Look at it."
             assert terminal.ask("/servers").strip() == "s: MCP 2026-07-28 over HTTP"
 
             terminal.ask("What is it?")
@@ -46,8 +46,8 @@ def test_commands(tmp_path, model):
 
 *Called s__look* `{"n": 1}`
 
-    two
-    lines
+**Tool:** two
+lines
 
 **A:** It is **2**.
 Really.
@@ -107,7 +107,8 @@ def test_where_no_server_works_tools_says_where_to_see_why(capsys, servers):
     with Chat(LLM("none", "none"), servers) as chat:
         finish(chat.meet_servers())
         type_in(chat, "/tools")
-        assert capsys.readouterr().out == "  There are no tools. /servers shows why.\n"
+        assert capsys.readouterr().out == (
+            "  There are none. /servers shows which servers work.\n")
         type_in(chat, "/servers")
         assert list(servers or ["There are none."])[0] in capsys.readouterr().out
 
@@ -118,4 +119,4 @@ def test_tools_of_a_server_that_works_are_listed_beside_one_that_does_not(capsys
             ) as chat:
         finish(chat.meet_servers())
         type_in(chat, "/tools")
-    assert capsys.readouterr().out == "  s\n    look: Look at it.\n"
+    assert capsys.readouterr().out == "  s look: Look at it.\n"

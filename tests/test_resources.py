@@ -92,7 +92,7 @@ def test_what_you_read_goes_with_the_next_question(meet, monkeypatch):
     *_, (role, text) = said_to(model)
     assert text.count("x") < 50 and "more characters were cut off" in text
     note = str(go(read(chat, "s", "s://poem"))[0].text)
-    assert re.fullmatch(r"The model gets s://poem \(50 of \d+ characters\) with .* question\.", note)
+    assert re.fullmatch(r"The model gets s://poem \(50 of \d+ characters\) with .+\.", note)
     type_in(chat, "/read s s://poem")
     type_in(chat, "/clear")
     go(chat.ask("What?"))
@@ -178,6 +178,7 @@ def test_of_a_server_whose_tools_are_chosen_the_model_does_not_read_by_itself(ht
 
 @pytest.mark.parametrize("line, says", [
     ("/read", "Type /read"), ("/read s", "Type /read, a server and an address."),
+    ("/read my files s://poem", 'There is no server called "my files"'),
     ("/read x s://poem", 'There is no server called "x"'), ("/read s s://x", "s: No."),
     *[("/prompt " + rest, "Type /prompt") for rest in ("", "s", "s card town", "s card town='")],
     ("/prompt x card", 'There is no server called "x"'),

@@ -436,7 +436,7 @@ def test_what_comes_while_nobody_watches_is_shown_before_the_next_question(tmp_p
         with Terminal("chat.py", "--tour", cwd=tmp_path) as terminal:
             walk(terminal)
             stops = ask(terminal, "/tools")
-    assert stops[0].startswith("/tools\n  s\n    f: ") and gists(stops) == [
+    assert stops[0].startswith("/tools\n  s f: ") and gists(stops) == [
         "--> s tools/list", "<-- s result"]
 
 
