@@ -13,7 +13,8 @@ And it names what can go wrong: a Problem is for the person at the keyboard, a F
 with one server (in a tool call, the model reads it), and all else is a bug in this program.
 
 JSON is RFC 8259, https://www.rfc-editor.org/rfc/rfc8259, the control codes are ECMA-48. Left out:
-whether a result has the shape that its server has promised (`outputSchema`).
+whether a result has the shape that its server has promised (`outputSchema`), and whether an object
+in your file has a key twice (the last one counts, as everywhere in Python).
 
 Try it:
 
@@ -25,7 +26,6 @@ Try it:
 'https://***@example.com/mcp?token=***&***'
 """
 
-import contextlib
 import json
 import math
 import os
@@ -99,9 +99,7 @@ def loads(text: bytes | bytearray | str, keep_halves: bool = False) -> Any:
         found = json.loads(text.decode("utf-8-sig"), parse_float=finite, parse_constant=finite)
         if rb"\ud" in text.lower() and not keep_halves:
             # "\ud83d" alone is half of a character, which nobody can print or send on.
-            text = json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
-            found = None  # there may be no room for it twice
-            found = json.loads(text)
+            found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if is_too_deep(found):  # Python can read it, but not write it again
@@ -116,28 +114,20 @@ def finite(number: str) -> float:
     return float(number)
 
 
-def is_too_deep(value: object) -> bool:
-    level: list = [[value]]
-    for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in
-                 (outer.values() if isinstance(outer, dict) else outer)
-                 if isinstance(inner, (dict, list))]
-        if not level:
-            return False
-    return True
+def is_too_deep(value: object, depth: int = 0) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, list) and (
+        depth > MAX_DEPTH or any(is_too_deep(one, depth + 1) for one in value))
 
 
 # Mistakes in JSON, by the characters around the place where json stops, and by its reason.
 HINTS = {
     r"Invalid \\": r'Write each backslash twice, as in "C:\\tools", or write "C:/tools".',
-    "Unterminated|Invalid control": "A text has no quote at its end, or has a line end in it.",
     "^.?(//|/\\*|#)": "JSON has no comments. Remove this one.",
     r"^.?,[}\],]": "Remove the comma that no item follows.",
-    r"^.?['`‘’“”]|^[{[,:]\w": "All but numbers, true, false and null needs plain double quotes.",
-    '^":.*Extra data': "It needs a { at its beginning and a } at its end.",
-    "Extra data": "Something follows its end. Is there a closing bracket too many?",
-    "^ ": "It is empty. Start from mcp_servers.example.json.",
-    "": "Look for a missing comma, quote or bracket, there or just before.",
+    "": 'Look for a comma, a bracket or a double quote (") that is missing or too many, there or '
+        "just before.",
 }
 # One backslash in "C:\tools": as JSON, that may be a tab and "ools".
 BACKSLASH = r'"[A-Za-z]:(?=\\)(\\\\|[^"\\\n])*\\(?!u[\da-fA-F]{4})[^\\/"]'
@@ -147,11 +137,9 @@ def read_json(path: Path) -> Any:
     """What is in a file that a person has written. Raises Problem."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if "\0" in text:  # that is UTF-16
-            raise UnicodeError
-        if "\\" in text and (found := re.search(BACKSLASH, text)):
+        if found := re.search(BACKSLASH, text):
             raise json.JSONDecodeError(r"Invalid \escape", text, found.end() - 2)
-        return json.loads(text, object_pairs_hook=no_key_twice)
+        return json.loads(text)
     except UnicodeError:
         raise Problem(f"{path} is not UTF-8 text.\nSave it as UTF-8 in your editor.") from None
     except json.JSONDecodeError as error:
@@ -159,18 +147,8 @@ def read_json(path: Path) -> Any:
         hint = next(HINTS[it] for it in HINTS if re.search(it, f"{near} {error.msg}"))
         raise Problem(f"{path} is not valid JSON: {error.msg} at line {error.lineno}.\n"
                       f"{hint}") from None
-    except (OSError, ValueError, RecursionError, Problem) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Problem(f"{path} can't be read: {getattr(error, 'strerror', error)}") from None
-
-
-def no_key_twice(pairs: list[tuple[str, object]]) -> dict:
-    """JSON takes {"a": 1, "a": 2}, and quietly forgets the first. We would rather say so."""
-    found = dict[str, object]()
-    for key, value in pairs:
-        if key in found:
-            raise Problem(f'it has "{key}" twice in one object. Rename or remove one.')
-        found[key] = value
-    return found
 
 
 # ── What is shown ────────────────────────────────────────────────────────────────────────
@@ -233,18 +211,13 @@ def has_token(server: Any) -> bool:
 
 
 def open_browser(url: str) -> bool:
-    """Open a page whose address somebody has seen; return whether a browser was started. (Over ssh,
-    or in a container, it would be one made of characters, in the middle of our chat.)"""
+    """Open a page whose address somebody has seen; return whether there is likely to be a browser.
+    (Over ssh, or in a container, it would be one made of characters, in the middle of our chat.)"""
     import webbrowser  # seldom needed, and a start should be fast
     remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
     dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
-    opened: list[bool] = []
-    def work() -> None:
-        with contextlib.suppress(webbrowser.Error, OSError, ValueError):  # $BROWSER makes no sense
-            opened.append(webbrowser.open(url))
-
-    thread = threading.Thread(target=work, daemon=True)
-    if os.getenv("BROWSER") or not (remote or dark):
-        thread.start()
-        thread.join(1)  # (a command in $BROWSER may run until its window is closed)
-    return thread.is_alive() or True in opened
+    if (remote or dark) and not os.getenv("BROWSER"):
+        return False
+    # (In a thread, because a command in $BROWSER may run until its window is closed.)
+    threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
+    return True
