@@ -16,7 +16,7 @@ the file .env. And the files of other programs are translated:
 
 MCP itself says nothing about such files; what is in them, a URL or a command, is
 https://modelcontextprotocol.io/specification/2026-07-28/basic/transports. Left out: settings of
-those programs that mean nothing to us.
+those programs that mean nothing to us, and entries of theirs with both a URL and a command.
 
 Try it:
 
@@ -40,7 +40,7 @@ from dotenv import load_dotenv
 
 from chapters.events import Record
 from chapters.http_session import direct, watch
-from chapters.outside import Problem, as_dict, as_list, is_too_deep, read_json
+from chapters.outside import Problem, as_dict, as_list, read_json
 
 # For each kind of field in Server: its name in a message, and a test for it.
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
@@ -60,7 +60,7 @@ THEIR_NAMES = {
     "url": ["uri", "endpoint", "baseurl", "serverurl", "url", "httpstreamurl", "httpurl"],
     "headers": ["httpheaders", "headers"], "command": ["cmd", "command"], "args": ["args"],
     "env": ["environment", "envs", "env"], "cwd": ["workingdirectory", "cwd"],
-    "auth_type": ["authtype"], "oauth": ["oauth"], "type": ["transporttype", "transport", "type"],
+    "auth_type": ["authtype"], "oauth": ["oauth"],
     "envFile": ["envfile"], "headersHelper": ["headershelper"]}
 # What switches a server off there.
 OFF = ("(?i)(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|startonlaunch)="
@@ -69,30 +69,60 @@ OFF = ("(?i)(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|
 
 def entries_in(path: Path) -> list[dict]:
     """The entries in a file: [{"name": "dexcom", "url": ...}, ...]. Raises Problem."""
-    config = read_json(path)
-    entries = None if is_too_deep(config) else our_entries(as_dict(config))
+    entries = our_entries(as_dict(read_json(path)))
     if entries is None:
         raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
                       "Start from mcp_servers.example.json.")
     return [as_dict(entry) for entry in entries]
 
 
+def our_entries(config: dict) -> list | None:
+    """The entries of a file in our shape. None: we don't know its shape."""
+    config = config | as_dict(config.get("mcp"))
+    if isinstance(config.get("servers"), list):
+        return config["servers"]
+    off, only = as_list(config.get("excluded")), as_list(config.get("allowed"))
+    for key in "mcpServers", "servers", "mcp_servers", "context_servers", "mcp":
+        if isinstance(config.get(key), dict):
+            return [translated(name, theirs) for name, theirs in config[key].items()
+                    if name not in off and name in (only or [name])]
+    return None
+
+
+def translated(name: str, theirs: Any) -> dict:
+    """An entry of another program's file in our shape. (In some, a part of it is an object of its
+    own, like {"type": "stdio", "config": {"command": "npx"}}.)"""
+    for part in "config", "transport", "options", "requestInit", "anythingllm":
+        theirs = as_dict(theirs) | as_dict(as_dict(theirs).get(part))
+    theirs = {re.sub("[-_]", "", key).lower(): value for key, value in theirs.items()
+              if value not in (None, "")}
+    is_off = any(re.fullmatch(OFF, f"{key}={value}") for key, value in theirs.items())
+    entry = {ours: theirs[key] for ours, keys in THEIR_NAMES.items() for key in keys
+             if key in theirs}
+    if as_dict(theirs.get("auth")).get("required"):  # fastchat-mcp posts a form
+        entry |= {"auth_type": "oauth", "oauth": {"login_form": theirs["auth"].get("post_body")}}
+    if isinstance(entry.get("command"), list) and entry["command"]:  # OpenCode: both in one list
+        entry["command"], *entry["args"] = entry["command"]
+    return {"name": name, "enabled": not is_off, **entry}
+
+
 def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
     """By name, a Server (`kind`) for each entry that is enabled, or the Problem with it. `path` is
-    their file. Raises Problem for two of one name."""
+    their file."""
     servers: dict[str, Any] = {}
     folder = next(it for it in path.resolve().parents if it.name not in (".vscode", ".cursor"))
     for number, entry in enumerate(entries, 1):
+        if entry.get("enabled") is False:
+            continue
         name = entry.get("name")
         label = name if isinstance(name, str) and name.strip() else f"entry {number}"
-        if label in servers:
-            raise Problem(f'{path} has two servers called "{label}". Rename one.')
         try:
-            is_on = entry.get("enabled") is not False
-            servers[label] = check(entry, kind, folder) if is_on else None
-        except (Problem, ValueError) as problem:  # ValueError: no path has a NUL in it
+            if name != label or name in servers:
+                raise Problem('needs a "name" that no other has.')
+            servers[label] = check(entry, kind, folder)
+        except (Problem, ValueError, RecursionError) as problem:  # (no path has a NUL in it)
             servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
-    return {name: server for name, server in servers.items() if server}
+    return servers
 
 
 types_in = functools.cache(get_type_hints)  # of the fields of a class; the same for each entry
@@ -101,8 +131,6 @@ types_in = functools.cache(get_type_hints)  # of the fields of a class; the same
 def check(entry: dict, kind: type, folder: Path) -> Any:
     """Make a Server (`kind`) of one entry; relative paths are in `folder`. Raises Problem."""
     hints = types_in(kind)
-    if not (isinstance(entry.get("name"), str) and entry["name"].strip()):
-        raise Problem('needs a "name".')
     for key, value in entry.items():
         if key not in hints:
             raise Problem(f'"{key}" is not a setting. There are: {", ".join(hints)}.')
@@ -110,17 +138,15 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
         words, fits = KINDS.get(hints[key]) or (" or ".join(choices), choices.__contains__)
         if not fits(value):
             raise Problem(f'"{key}" must be {words}.')
-    env: dict[str, str] = {}
-    known = ChainMap(env, {"workspaceFolder": str(folder), "userHome": os.path.expanduser("~"),
-                           "pathSeparator": os.sep, "/": os.sep}, os.environ)
+    known = ChainMap({}, {"workspaceFolder": str(folder), "userHome": os.path.expanduser("~"),
+                          "pathSeparator": os.sep, "/": os.sep}, os.environ)
     for name, value in entry.get("env", {}).items():
-        env[fill(name, known)] = fill(value, known)
-    server = kind(**fill(entry | {"env": {}}, known) | {"env": env})
+        known[fill(name, known)] = fill(value, known)
+    server = kind(**fill({**entry, "env": {}}, known) | {"env": known.maps[0]})
     if bool(server.url) == bool(server.command):
         raise Problem('needs a "url" or a "command", and not both.')
     if server.url and not re.match(r"https?://[^/?#@\s]+([/?#]|$)", server.url):
-        raise Problem('"url" must be a whole address, like https://example.com/mcp. (A password '
-                      'goes into "headers".)')
+        raise Problem('"url" must be a whole address without a password: https://example.com/mcp')
     server.cwd = str(folder / os.path.expanduser(server.cwd))
     server.command = os.path.expanduser(server.command)
     return server
@@ -141,36 +167,6 @@ def fill(value: Any, known: Mapping[str, str]) -> Any:
     if isinstance(value, list):
         return [fill(item, known) for item in value]
     return re.sub(r"\$\{([^}]*)(\}?)", look_up, value) if isinstance(value, str) else value
-
-
-def our_entries(config: dict) -> list | None:
-    """The entries of a file in our shape. None: we don't know its shape."""
-    config = config | as_dict(config.get("mcp"))
-    if isinstance(config.get("servers"), list):
-        return config["servers"]
-    named = [config[key] for key in ("mcpServers", "servers", "mcp_servers", "context_servers",
-                                     "mcp") if isinstance(config.get(key), dict)]
-    off, only = as_list(config.get("excluded")), as_list(config.get("allowed"))
-    entries = []
-    for name, theirs in named[0].items() if named else ():
-        for part in ("config", "transport", "options", "requestInit", "anythingllm"):
-            theirs = as_dict(theirs) | as_dict(as_dict(theirs).get(part))
-        theirs = {re.sub("[-_]", "", key).lower(): value for key, value in theirs.items()
-                  if value not in (None, "")}
-        if as_dict(theirs.get("auth")).get("required"):
-            form = theirs["auth"].get("post_body")
-            theirs |= {"authtype": "oauth", "oauth": {"login_form": form}}
-        entry = {ours: theirs[key] for ours, keys in THEIR_NAMES.items()
-                 for key in keys if key in theirs}
-        kind, program = entry.pop("type", ""), entry.get("command")
-        if isinstance(program, list) and program:
-            entry |= {"command": program[0], "args": program[1:] + as_list(entry.get("args"))}
-        if "url" in entry and program:  # some keep both, and the type says which
-            del entry["url" if kind in ("stdio", "local") else "command"]
-        on = not (name in off or only and name not in only or any(
-            re.fullmatch(OFF, f"{key}={value}") for key, value in theirs.items()))
-        entries.append({"name": name, "enabled": on, **entry})
-    return entries if named else None
 
 
 def find(name: str) -> Path:
@@ -214,7 +210,7 @@ class LLM(Record):
     base_url: str | None = None  # None: OpenAI's own
     title: str = "MCP Chat"
     connected: str = "Connected to {servers} server(s) with {tools} total tools"
-    unreachable: str = "Can't reach OpenAI. Is this computer online?"
+    unreachable: str = "Can't reach the model. Are you online? Does it run at OPENAI_BASE_URL?"
     setting: str = "MODEL"  # in .env, the one that names the model
     socket: Any = None      # of our last connection; it may serve the next request, too
 
@@ -246,6 +242,4 @@ def openai_from_env() -> LLM:
     if not re.fullmatch("[!-~]*", key) or url and not re.match(r"https?://[^/]", url):
         raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
                       "like http://localhost:11434/v1. Look at them in .env.")
-    return LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None,
-               unreachable="Can't reach the model at the OPENAI_BASE_URL in .env. Is it running?"
-               if url else LLM.unreachable)
+    return LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)
