@@ -16,7 +16,8 @@ https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/V1_chap12.html. Where 
 sign-in are kept is oauth_handler.py, and why:
 https://modelcontextprotocol.io/specification/2026-07-28/basic/authorization
 
-Left out: completing words in your shell.
+Left out: completing words in your shell, and in --logins, until when a token is good. (Most are
+renewed by themselves.)
 
 Try it:
 
@@ -29,7 +30,6 @@ import errno
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,14 +56,10 @@ def read(words: list[str] | None, has_demo: bool) -> SimpleNamespace:
         parse(words, options, has_demo)
     if not options.demo:
         read_env()
-    if not options.tour and (options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0")):
-        options.trace = True
-        trace.start()
     options.signs = bool(options.login or options.logout or options.logins)
-    if f" {options.question}".endswith(" -"):
-        options.question = options.question[:-1] + sys.stdin.read()
-    elif not options.question and not sys.stdin.isatty() and not options.signs:
-        options.question = sys.stdin.read().strip()
+    has_dash = f" {options.question}".endswith(" -")
+    if has_dash or not (options.question or options.signs or sys.stdin.isatty()):
+        options.question = (options.question.removesuffix("-") + sys.stdin.read()).strip()
         if not options.question:
             print("There is no question: standard input is empty.", file=sys.stderr)
             sys.exit(2)
@@ -94,11 +90,13 @@ def parse(words: list[str], options: SimpleNamespace, has_demo: bool) -> None:
 
 
 def screen(options: SimpleNamespace) -> Screen:
-    """Where what happens is shown."""
+    """Where what happens is shown, with every message where that is wanted."""
     if options.tour:
         from chapters.tour import Tour  # (its names and lines take a while to load)
         return Tour(bool(options.question))
-    return Screen(bool(options.question), options.trace)
+    if options.trace or os.getenv("MCP_TRACE", "0") not in ("", "0"):
+        trace.start()
+    return Screen(bool(options.question), trace.is_on())
 
 
 # ── How it ends ──────────────────────────────────────────────────────────────────────────
@@ -107,10 +105,10 @@ def screen(options: SimpleNamespace) -> Screen:
 def in_words() -> Iterator[None]:
     """Whatever ends the block early becomes words and an exit status. (Bugs become tracebacks.)"""
     for name, mode in STREAMS.items():
-        if getattr(sys, name) is None or getattr(sys, name).closed:  # like "chat.py hi >&-"
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (it stays open)
-        if hasattr(getattr(sys, name), "reconfigure"):
-            getattr(sys, name).reconfigure(errors="replace")  # what can't be shown becomes "?"
+        # (It is None in "chat.py hi >&-".)
+        stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115  (it stays open)
+        stream.reconfigure(errors="replace")  # what can't be shown becomes "?"
+        setattr(sys, name, stream)
     for name in ("SIGTERM", "SIGHUP"):  # the window is closed: our servers should end, too
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, frame: sys.exit(128 + number))
@@ -126,8 +124,7 @@ def in_words() -> Iterator[None]:
             raise
         with contextlib.suppress(OSError):
             if error.errno != errno.EPIPE:  # (whoever stops reading, like "| head", knows that)
-                print(f"\nCan't read or print: {error.strerror}.\nLook where standard input and "
-                      "output come from and go to.", file=sys.stderr, flush=True)
+                print(f"\nCan't read or print: {error.strerror}.", file=sys.stderr, flush=True)
         os._exit(1)  # (At an ordinary end, Python would try to print what is left, and complain.)
 
 
@@ -138,48 +135,32 @@ def credentials(server: Any, config: Path, person: bool, say: Callable) -> Calla
     in; but where somebody has done so before, that is remembered beside the configuration."""
     if server.auth_type != "oauth":
         return add_nothing
-    oauth, store = sign_in_story(config, say)
-    return oauth.OAuth(server.name, server.url, server.oauth, store, person=person, say=say)
-
-
-def sign_in_story(config: Path, say: Callable) -> tuple[Any, Any]:
-    """oauth_handler.py, and the file of tokens of this configuration."""
     import oauth_handler  # it takes a while to load, and hardly any server needs it
-    from chapters import token_file
-    return oauth_handler, token_file.token_store(config, say)
+    from chapters.token_file import token_store
+    store = token_store(config, say)
+    return oauth_handler.OAuth(server.name, server.url, server.oauth, store, person=person, say=say)
 
 
 def sign_in_or_out(options: SimpleNamespace, config: Path, screen: Any, load_servers: Callable,
                    make_chat: Callable) -> None:
     """For those who want to sign in beforehand, or to start over. The two functions are chat.py's:
     to sign in is to meet one server. Raises Problem."""
-    oauth, store = sign_in_story(config, screen.say)
+    from chapters.token_file import token_store
+    store = token_store(config, screen.say)
     if options.login:
-        servers = only(options.login, load_servers(config))
-        with make_chat(servers=servers) as chat:
+        server = load_servers(config).get(options.login)
+        if isinstance(server, Problem):
+            raise server
+        if not server or server.auth_type != "oauth":
+            raise Problem(f'{options.login} is not an enabled server with "auth_type": "oauth".')
+        with make_chat(servers={options.login: server}) as chat:
             screen.show(chat.meet_servers(), "the server")
             if not chat.working:
                 sys.exit(1)
     if options.logout:
         screen.say(f"Signed out of {options.logout}." if store.forget(options.logout) else
                    f"There is no login to {options.logout}.")
-    from chapters.token_file import as_each
-    logins = as_each(oauth.Tokens, store.read()["tokens"]) if options.logins else {}
-    if options.logins and not logins:
-        screen.say("You are signed in nowhere.")
-    for name, tokens in logins.items():
-        end = tokens.expires_at  # seconds since 1970; None: nobody said
-        until = time.strftime("%c", time.localtime(end)) if end else "it is refused"
-        screen.say(f"{name}: signed in at {tokens.issuer}, until {until}" +
-                   (" (renewed by itself)" if tokens.refresh_token else ""))
-
-
-def only(name: str, servers: dict[str, Any]) -> dict[str, Any]:
-    """The one server to sign in to, by its name. Raises Problem."""
-    server = servers.get(name) or Problem(
-        f'There is no server "{name}", or it is not "enabled".')
-    if isinstance(server, Problem):
-        raise server
-    if server.auth_type != "oauth":
-        raise Problem(f'{name} is not a server to sign in to: it has no "auth_type": "oauth".')
-    return {name: server}
+    if options.logins:
+        logins = [f"{name}: signed in at {tokens.get('issuer')}"
+                  for name, tokens in store.read()["tokens"].items()]
+        screen.say("\n".join(logins) or "You are signed in nowhere.")

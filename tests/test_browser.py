@@ -129,7 +129,7 @@ def test_the_first_time_a_person_signs_in_and_the_second_time_nobody_has_to(worl
     assert world.auth_server.of("registered") == [
         {"what": "registered", "client": "simple-mcp-chat-sheets"}]
     assert len(world.auth_server.of("authorization_code")) == 1 and len(world.tokens) == 1
-    assert f"sheets: signed in at {world.auth_server.issuer}, until " in run(
+    assert f"sheets: signed in at {world.auth_server.issuer}\n" in run(
         "chat.py", "--logins", cwd=world.folder).stdout
 
 

@@ -268,17 +268,17 @@ def test_signing_in_beforehand_looking_and_signing_out(tmp_path, sheets):
     again = run("chat.py", "--logout", "sheets", cwd=tmp_path)
 
     assert SIGNED_IN in terminal.text and "  - sheets: 1 tool\n" in terminal.text
-    assert f"sheets: signed in at {sheets.auth_server.issuer}, until " in looked.stdout
-    assert "renewed by itself" in looked.stdout and no_secret_in(looked.stdout, sheets)
+    assert looked.stdout == f"sheets: signed in at {sheets.auth_server.issuer}\n"
     assert out.stdout == "Signed out of sheets.\n"
     assert again.stdout == "There is no login to sheets.\n"
     assert run("chat.py", "--logins", cwd=tmp_path).stdout == "You are signed in nowhere.\n"
 
 
-@pytest.mark.parametrize("name, why", [("nobody", "no server"), ("toy", "auth_type")])
-def test_only_a_server_with_a_login_can_be_signed_in_to(tmp_path, sheets, name, why):
+@pytest.mark.parametrize("name", ["nobody", "toy"])
+def test_only_a_server_with_a_login_can_be_signed_in_to(tmp_path, sheets, name):
     done = run("chat.py", "--login", name, cwd=tmp_path)
-    assert done.returncode == 1 and why in done.stderr and "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (
+        1, f'\n{name} is not an enabled server with "auth_type": "oauth".\n')
 
 
 def test_a_login_beforehand_that_fails_says_so_with_its_exit_status(tmp_path, sheets):
