@@ -41,8 +41,7 @@ from chapters.outside import Problem, clean
 from chapters.screen import Screen
 from chapters.settings import read_env
 
-STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
-# They are closed, full, on a terminal that is gone, or (EINVAL, on Windows) nobody reads them.
+# Our streams are closed, full, on a terminal that is gone, or (EINVAL, on Windows) read by nobody.
 STREAM_ERRORS = {errno.EPIPE, errno.EBADF, errno.ENOSPC, errno.EIO, errno.EINVAL}
 
 
@@ -72,8 +71,7 @@ def parse(words: list[str], options: SimpleNamespace, has_demo: bool) -> None:
     parser = argparse.ArgumentParser(description="A chatbot for your terminal, with MCP tools.",
                                      argument_default=argparse.SUPPRESS)  # those in `options`
     add = parser.add_argument
-    add("question", nargs="*", help="answer only this; a '-' at its end stands for what comes on "
-                                    "standard input")
+    add("question", nargs="*", help="answer only this ('-' at its end: with standard input)")
     add("-s", "--system-prompt", metavar="TEXT", help="what the model is told first")
     add("--config", metavar="FILE", help="in place of mcp_servers.json")
     add("--login", metavar="NAME", help="sign in to a server, and end")
@@ -104,7 +102,7 @@ def screen(options: SimpleNamespace) -> Screen:
 @contextlib.contextmanager
 def in_words() -> Iterator[None]:
     """Whatever ends the block early becomes words and an exit status. (Bugs become tracebacks.)"""
-    for name, mode in STREAMS.items():
+    for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         # (It is None in "chat.py hi >&-".)
         stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115  (it stays open)
         stream.reconfigure(errors="replace")  # what can't be shown becomes "?"

@@ -58,9 +58,15 @@ def show_help(chat: Any, rest: str, screen: Any) -> None:
     screen.say("  quit, exit   end the chat (or Ctrl-D, or Ctrl-C; that stops an answer first)")
 
 
-def show_list(rows: list[tuple], screen: Any) -> None:
-    """Show the server, the name and the use of each: [("dexcom", "readings", "Get them."), ...]"""
-    lines = [f"  {server} {one_line(name)}: {one_line(use or '')}" for server, name, use in rows]
+def show_list(found: list[tuple[str, dict]], screen: Any) -> None:
+    """Show each of what servers have: [("toy", {"name": "add", "description": "Add two numbers."})]
+    A resource has a URI besides its name, and a prompt may have arguments."""
+    lines = []
+    for server, one in found:
+        name = one.get("uri") or one.get("uriTemplate") or one.get("name")
+        needs = "".join(f" {as_dict(it).get('name')}=..." for it in as_list(one.get("arguments")))
+        use = one.get("description") or one.get("title") or one.get("name")
+        lines.append(f"  {server} {one_line(f'{name}{needs}')}: {one_line(use)}")
     screen.say("\n".join(lines) or "  There are none. /servers shows which servers work.")
 
 
@@ -68,7 +74,7 @@ def show_tools(chat: Any, rest: str, screen: Any) -> None:
     """show the tools of each server"""
     resources.refreshed(chat, ["tools"])
     chat.choose_tools()
-    show_list([(tool.connection.server.name, tool.name, tool.description)
+    show_list([(tool.connection.server.name, {"name": tool.name, "description": tool.description})
                for tool in chat.tools.values()], screen)
 
 
@@ -85,8 +91,7 @@ def show_servers(chat: Any, rest: str, screen: Any) -> None:
 
 def show_resources(chat: Any, rest: str, screen: Any) -> None:
     """show the texts that servers offer to read"""
-    show_list([(server, one.get("uri", one.get("uriTemplate")), one.get("title") or one.get("name"))
-               for server, one in resources.all_of(chat, "resources")], screen)
+    show_list(resources.all_of(chat, "resources"), screen)
 
 
 def read(chat: Any, rest: str, screen: Any) -> None:
@@ -99,12 +104,7 @@ def read(chat: Any, rest: str, screen: Any) -> None:
 
 def show_prompts(chat: Any, rest: str, screen: Any) -> None:
     """show the ready-made questions that servers offer"""
-    rows = []
-    for server, one in resources.all_of(chat, "prompts"):
-        needs = [f"{as_dict(it).get('name')}=..." for it in as_list(one.get("arguments"))]
-        name = " ".join([str(one.get("name")), *needs])
-        rows.append((server, name, one.get("description") or one.get("title")))
-    show_list(rows, screen)
+    show_list(resources.all_of(chat, "prompts"), screen)
 
 
 def use_prompt(chat: Any, rest: str, screen: Any) -> None:
@@ -114,8 +114,7 @@ def use_prompt(chat: Any, rest: str, screen: Any) -> None:
         server, name, *words = shlex.split(rest)
         arguments = dict(word.split("=", 1) for word in words)
     except ValueError:
-        raise Problem('Type /prompt, a server, a name, and what it needs, like key="some value". '
-                      "/prompts lists them.") from None
+        raise Problem('Type /prompt SERVER NAME KEY="SOME VALUE". /prompts lists them.') from None
     screen.show(resources.use_prompt(chat, server, name, arguments))
 
 

@@ -126,8 +126,7 @@ HINTS = {
     r"Invalid \\": r'Write each backslash twice, as in "C:\\tools", or write "C:/tools".',
     "^.?(//|/\\*|#)": "JSON has no comments. Remove this one.",
     r"^.?,[}\],]": "Remove the comma that no item follows.",
-    "": 'Look for a comma, a bracket or a double quote (") that is missing or too many, there or '
-        "just before.",
+    "": "Look there, or just before, for a comma, bracket or double quote: missing, or too many.",
 }
 # One backslash in "C:\tools": as JSON, that may be a tab and "ools".
 BACKSLASH = r'"[A-Za-z]:(?=\\)(\\\\|[^"\\\n])*\\(?!u[\da-fA-F]{4})[^\\/"]'

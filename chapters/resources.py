@@ -38,8 +38,7 @@ from chapters.outside import Problem, as_dict, as_list, briefly
 LISTS = {"resources": ["resources", "resourceTemplates"], "prompts": ["prompts"]}
 A_MOMENT = 1        # seconds that somebody who types a command waits for news
 SHOWN = 30          # resources in the description of our tool
-READING = {"type": "object", "required": ["uri"],
-           "properties": {"uri": {"type": "string", "description": "its address"}}}
+READING = {"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string"}}}
 
 
 def known(connection: Any, what: str) -> list[dict]:

@@ -20,8 +20,8 @@ those programs that mean nothing to us, and entries of theirs with both a URL an
 
 Try it:
 
->>> our_entries({"mcpServers": {"files": {"command": "npx", "disabled": True}}})
-[{'name': 'files', 'enabled': False, 'command': 'npx'}]
+>>> translated("files", {"transport": {"type": "stdio", "command": "npx"}, "disabled": True})
+{'name': 'files', 'enabled': False, 'command': 'npx'}
 >>> fill({"args": ["--town", "${env:TOWN}", "${PORT:-80}"]}, {"TOWN": "Lima"})
 {'args': ['--town', 'Lima', '80']}
 """
@@ -63,30 +63,21 @@ THEIR_NAMES = {
     "auth_type": ["authtype"], "oauth": ["oauth"],
     "envFile": ["envfile"], "headersHelper": ["headershelper"]}
 # What switches a server off there.
-OFF = ("(?i)(is)?disabled?=(true|1|yes|on)|((is)?enabled?|(is)?active|autostart|startonlaunch)="
-       "(false|0|no|off)")
+OFF = "(?i)(is)?disabled?=(true|1)|((is)?(enabled?|active)|autostart|startonlaunch)=(false|0)"
 
 
 def entries_in(path: Path) -> list[dict]:
-    """The entries in a file: [{"name": "dexcom", "url": ...}, ...]. Raises Problem."""
-    entries = our_entries(as_dict(read_json(path)))
-    if entries is None:
-        raise Problem(f'{path} must look like {{"servers": [{{"name": "...", "url": "..."}}]}}.\n'
-                      "Start from mcp_servers.example.json.")
-    return [as_dict(entry) for entry in entries]
-
-
-def our_entries(config: dict) -> list | None:
-    """The entries of a file in our shape. None: we don't know its shape."""
-    config = config | as_dict(config.get("mcp"))
+    """The entries in a file, in our shape: [{"name": "dexcom", "url": ...}]. Raises Problem."""
+    config = as_dict(read_json(path))
+    config |= as_dict(config.get("mcp"))  # some have their servers, or lists of them, in there
     if isinstance(config.get("servers"), list):
-        return config["servers"]
+        return [as_dict(entry) for entry in config["servers"]]
     off, only = as_list(config.get("excluded")), as_list(config.get("allowed"))
     for key in "mcpServers", "servers", "mcp_servers", "context_servers", "mcp":
         if isinstance(config.get(key), dict):
             return [translated(name, theirs) for name, theirs in config[key].items()
                     if name not in off and name in (only or [name])]
-    return None
+    raise Problem(f"{path} must look like mcp_servers.example.json. Start from that.")
 
 
 def translated(name: str, theirs: Any) -> dict:
@@ -125,12 +116,9 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
     return servers
 
 
-types_in = functools.cache(get_type_hints)  # of the fields of a class; the same for each entry
-
-
 def check(entry: dict, kind: type, folder: Path) -> Any:
     """Make a Server (`kind`) of one entry; relative paths are in `folder`. Raises Problem."""
-    hints = types_in(kind)
+    hints = get_type_hints(kind)
     for key, value in entry.items():
         if key not in hints:
             raise Problem(f'"{key}" is not a setting. There are: {", ".join(hints)}.')
@@ -138,6 +126,7 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
         words, fits = KINDS.get(hints[key]) or (" or ".join(choices), choices.__contains__)
         if not fits(value):
             raise Problem(f'"{key}" must be {words}.')
+    # Several dicts that are read as one, the first first. What is set goes into the first.
     known = ChainMap({}, {"workspaceFolder": str(folder), "userHome": os.path.expanduser("~"),
                           "pathSeparator": os.sep, "/": os.sep}, os.environ)
     for name, value in entry.get("env", {}).items():
@@ -148,7 +137,6 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
     if server.url and not re.match(r"https?://[^/?#@\s]+([/?#]|$)", server.url):
         raise Problem('"url" must be a whole address without a password: https://example.com/mcp')
     server.cwd = str(folder / os.path.expanduser(server.cwd))
-    server.command = os.path.expanduser(server.command)
     return server
 
 
@@ -240,6 +228,5 @@ def openai_from_env() -> LLM:
         raise Problem("No OpenAI API key. Put OPENAI_API_KEY=... into .env (cp env.example .env),\n"
                       "or see how it goes without one: uv run python chat.py --demo")
     if not re.fullmatch("[!-~]*", key) or url and not re.match(r"https?://[^/]", url):
-        raise Problem("OPENAI_API_KEY must be plain letters, and OPENAI_BASE_URL a whole address,\n"
-                      "like http://localhost:11434/v1. Look at them in .env.")
+        raise Problem("OPENAI_API_KEY must be plain letters, OPENAI_BASE_URL like https://host/v1.")
     return LLM(os.getenv("MODEL") or "gpt-4o-mini", key or "no-key-needed", url or None)

@@ -21,6 +21,8 @@ other bytes become files for you, and the model is told where they are:
     {"type": "resource", "resource": {"uri": "file:///a.txt", "text": "..."}}  a document, included
     {"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}         one to read later
 
+What isn't text (a link, or a kind that we don't know) goes to the model as JSON, as it is.
+
 https://modelcontextprotocol.io/specification/2026-07-28/server/tools
 
 Left out: showing pictures to a model that could see them, because services differ in how.
@@ -34,19 +36,18 @@ Try it:
 {
   "mode": "w\u202e"
 }
->>> as_text({"type": "resource_link", "uri": "file:///b.txt", "name": "b.txt"}, "t", Folder(), [])
-'[a link to file:///b.txt: b.txt]'
+>>> as_text({"type": "resource", "resource": {"text": "22.5 degrees"}}, "weather", Folder(), [])
+'22.5 degrees'
 >>> shortened("abcdefgh", 5)
 'abcde\n[3 more characters were cut off here. Ask for less, or for a part of it.]'
 """
 
 import base64
-import functools
 import itertools
 import json
-import os
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 from chapters.events import Event, Note, Question
@@ -61,13 +62,12 @@ WORD = r"\w*[^\W\d]\w*|-?\d+(?:\.\d+)?"  # or a number
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────
 
-def full_name(server: str, tool: str, taken: Iterable[str]) -> str:
+def full_name(server: str, tool: str, taken: Collection[str]) -> str:
     """A name that models take, and that no other tool has yet."""
     wanted = re.sub(r"[^A-Za-z0-9_-]", "_", f"{server}__{tool}")
     wanted = (wanted if wanted[0].isalpha() else f"mcp_{wanted}")[:64]
     others = (f"{wanted[:63 - len(str(number))]}_{number}" for number in itertools.count(2))
-    there = set(taken)
-    return next(name for name in itertools.chain([wanted], others) if name not in there)
+    return next(name for name in itertools.chain([wanted], others) if name not in taken)
 
 
 def description(server: str, found: dict) -> str:
@@ -90,13 +90,12 @@ def chosen(by_server: list[list[Any]], left_out: set[str], most: int) -> dict[st
 
 def notes(connections: list[Any], most: int) -> Iterator[Note]:
     """What a person should know about the tools that these servers have, or haven't."""
-    found = [{tool["name"] for tool in one.offers.known["tools"]} for one in connections]
-    for server, names in zip((one.server for one in connections), found, strict=True):
+    for one in connections:
+        server, names = one.server, {tool["name"] for tool in one.offers.known["tools"]}
         for missing in set(server.tools) - names:
             yield Note(f'{server.name} has no tool called "{missing}" (see its setting "tools").')
-    if sum(map(len, found)) > most:
-        yield Note(f"There are more tools than a model takes: it gets {most} of them. "
-                   'Choose with the setting "tools" of a server.')
+    if sum(len(one.offers.known["tools"]) for one in connections) > most:
+        yield Note(f'A model takes only {most} tools. Choose with the setting "tools" of a server.')
 
 
 # ── Calls ────────────────────────────────────────────────────────────────────────────────
@@ -147,22 +146,18 @@ class Folder:
     program ends."""
 
     def __init__(self) -> None:
-        self.numbers = itertools.count(1)
-
-    @functools.cached_property
-    def path(self) -> str:
-        import tempfile  # seldom needed, and a start should be fast
-        return tempfile.mkdtemp(prefix="mcp-chat-")
+        self.path, self.numbers = "", itertools.count(1)
 
     def save(self, tool: str, content: bytes, mime: str) -> str:
         """Make a file, called after its tool, like picture-1.png. Raises OSError."""
-        import mimetypes
+        import mimetypes  # seldom needed, and a start should be fast
+        import tempfile
+        self.path = self.path or tempfile.mkdtemp(prefix="mcp-chat-")
         name = re.sub(r"[^A-Za-z0-9_-]", "_", tool)[:40] or "file"
         ending = mimetypes.guess_extension(mime) if mime.startswith(("image/", "audio/")) else None
-        path = os.path.join(self.path, f"{name}-{next(self.numbers)}{ending or '.bin'}")
-        with open(path, "xb") as file:
-            file.write(content)
-        return path
+        path = Path(self.path, f"{name}-{next(self.numbers)}{ending or '.bin'}")
+        path.write_bytes(content)
+        return str(path)
 
 
 def as_text(block: object, tool: str, folder: Folder, files: list[str]) -> str:
@@ -186,9 +181,7 @@ def as_text(block: object, tool: str, folder: Folder, files: list[str]) -> str:
             return f"[{kind}, {mime}: the person has it, as the file {files[-1]}]"
         except (ValueError, OSError) as error:
             return f"[{kind}, {mime}: could not be saved: {error}]"
-    if kind == "resource_link":
-        return f"[a link to {block.get('uri')}: {block.get('name')}]"
-    return json.dumps(block, ensure_ascii=False) if block else ""  # of a kind that we don't know
+    return json.dumps(block, ensure_ascii=False) if block else ""  # a link, or what we don't know
 
 
 def with_data(text: str, result: dict) -> str:
@@ -200,29 +193,22 @@ def with_data(text: str, result: dict) -> str:
     'It has 22.5 degrees.'
     """
     text = text if text.strip() else ""
-    data: object = {key: one for key, one in result.items() if key not in NO_DATA}
-    is_told = not data or bool(text)
-    if "structuredContent" in result:
-        data = result["structuredContent"]
-        is_told = bool(text) and is_said(text, data)
-    return "\n".join(filter(None, [text, "" if is_told else json.dumps(data, ensure_ascii=False)]))
+    rest = {key: one for key, one in result.items() if key not in NO_DATA}
+    data = rest.get("structuredContent", rest)
+    is_told = "structuredContent" not in rest or is_said(data, set(re.findall(WORD, text)))
+    if not rest or text and is_told:
+        return text
+    return f"{text}\n{json.dumps(data, ensure_ascii=False)}".lstrip("\n")
 
 
-def is_said(text: str, data: object) -> bool:
-    """Whether a text has what is in some data: each of its words and numbers, anywhere. (It may be
-    JSON, with \\u00e9 for an é.)"""
-    said = set(re.findall(WORD, text))
-    return all(said.issuperset(re.findall(WORD, one)) or
-               said.issuperset(re.findall(WORD, json.dumps(one))) for one in leaves(data))
-
-
-def leaves(data: object) -> Iterator[str]:
-    """Each single value in some data, as it would stand in a text."""
-    if isinstance(data, (dict, list)):
-        for one in data.values() if isinstance(data, dict) else data:
-            yield from leaves(one)
-    else:
-        yield data if isinstance(data, str) else json.dumps(data)
+def is_said(data: object, words: set[str]) -> bool:
+    """Whether these words of a text say what is in some data: each value, in Python's form or in
+    JSON's (\\u00e9 for an é)."""
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        return all(is_said(one, words) for one in data)
+    return any(words.issuperset(re.findall(WORD, form)) for form in (str(data), json.dumps(data)))
 
 
 def shortened(text: str, characters: int) -> str:
