@@ -126,7 +126,7 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
         words, fits = KINDS.get(hints[key]) or (" or ".join(choices), choices.__contains__)
         if not fits(value):
             raise Problem(f'"{key}" must be {words}.')
-    # Several dicts that are read as one, the first first. What is set goes into the first.
+    # Dicts that are read as one: the entry's own "env", where what is set goes, before the others.
     known = ChainMap({}, {"workspaceFolder": str(folder), "userHome": os.path.expanduser("~"),
                           "pathSeparator": os.sep, "/": os.sep}, os.environ)
     for name, value in entry.get("env", {}).items():
