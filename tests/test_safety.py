@@ -104,7 +104,7 @@ def test_no_hidden_codes_of_others_reach_the_terminal(tmp_path, world, words, en
         terminal.wait_for("\nYou: ")
         for _ in range(3):
             assert WHOLE in terminal.ask("Again")
-    for start in ["    slow", "  lost", "to run erase", "Calling fails", "tool refuses", "A: ",
+    for start in ["  s slow", "  lost", "to run erase", "Calling fails", "tool refuses", "A: ",
                   "the program has ended", "The model called s__", "It says: ",
                   *([] if words else ["Waiting for slow", "slow.*1 of 2"])]:
         assert re.search(f"{start}.*{WHOLE}", terminal.text), start
