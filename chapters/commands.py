@@ -148,6 +148,8 @@ def save(chat: Any, rest: str, screen: Any) -> None:
         raise Problem(f"Can't write to {rest or 'no name'}: {getattr(error, 'strerror', error)}.\n"
                       "Type /save and the name of a new one, like /save night.md.") from None
     screen.say(f"  Saved as {rest}.")
+
+
 COMMANDS = {"/help": show_help, "/tools": show_tools, "/servers": show_servers,
             "/resources": show_resources, "/read": read, "/prompts": show_prompts,
             "/prompt": use_prompt, "/model": choose_model, "/clear": clear, "/save": save}

@@ -26,6 +26,7 @@ Try it:
 'https://***@example.com/mcp?token=***&***'
 """
 
+import contextlib
 import json
 import math
 import os
@@ -210,13 +211,19 @@ def has_token(server: Any) -> bool:
 
 
 def open_browser(url: str) -> bool:
-    """Open a page whose address somebody has seen; return whether there is likely to be a browser.
-    (Over ssh, or in a container, it would be one made of characters, in the middle of our chat.)"""
+    """Open a page whose address somebody has seen; return whether a browser was started. (Over ssh,
+    or in a container, it would be one made of characters, in the middle of our chat.)"""
     import webbrowser  # seldom needed, and a start should be fast
     remote = os.getenv("SSH_CONNECTION") or os.getenv("SSH_TTY")
     dark = sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY"))
-    if (remote or dark) and not os.getenv("BROWSER"):
-        return False
-    # (In a thread, because a command in $BROWSER may run until its window is closed.)
-    threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-    return True
+    opened: list[bool] = []
+
+    def work() -> None:
+        with contextlib.suppress(webbrowser.Error, OSError, ValueError):  # $BROWSER makes no sense
+            opened.append(webbrowser.open(url))
+
+    thread = threading.Thread(target=work, daemon=True)
+    if os.getenv("BROWSER") or not (remote or dark):
+        thread.start()
+        thread.join(1)  # (a command in $BROWSER may run until its window is closed)
+    return thread.is_alive() or True in opened

@@ -116,9 +116,12 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
     return servers
 
 
+types_in = functools.cache(get_type_hints)  # of the fields of a class; the same for each entry
+
+
 def check(entry: dict, kind: type, folder: Path) -> Any:
     """Make a Server (`kind`) of one entry; relative paths are in `folder`. Raises Problem."""
-    hints = get_type_hints(kind)
+    hints = types_in(kind)
     for key, value in entry.items():
         if key not in hints:
             raise Problem(f'"{key}" is not a setting. There are: {", ".join(hints)}.')
