@@ -181,7 +181,7 @@ class Connection:
         with inboxes.waiting(self, message, job) as inbox:
             self.transport.send(message, inbox)
             # (The clock stands still while a person answers a question, and holds that lock.)
-            for incoming in inbox.each(job, seconds or self.server.timeout, self.person.locked):
+            for incoming in inbox.each(seconds or self.server.timeout, self.person.locked):
                 if "error" in incoming:
                     raise inboxes.refusal(incoming["error"], self.server)
                 if "result" in incoming:

@@ -5,7 +5,7 @@ and puts what comes into the inbox of a request. Whoever sent the request takes 
 at the clock and at Ctrl-C in between:
 
     the thread that reads                        the one who asked
-        puts progress        ──▶  [ inbox ]  ──▶    for message in inbox.each(job, 60): ...
+        puts progress        ──▶  [ inbox ]  ──▶    for message in inbox.each(60): ...
         puts the answer      ──▶
         puts a Failure       ──▶                    which is raised there
         puts END             ──▶                    which ends the loop
@@ -29,15 +29,16 @@ requests from a server, https://modelcontextprotocol.io/specification/2025-11-25
 
 Left out: a limit on how long a person may think. Sampling, roots and logging, which are deprecated:
 servers that ask for them hear that we can't. A question that is withdrawn stays on the screen.
+An answer that can't be read is known for one if it begins with its id; else we wait in vain.
 
 Try it:
 
 >>> inbox = Inbox()
 >>> inbox.put({"method": "notifications/progress"}); inbox.put({"id": 1, "result": {}})
 >>> inbox.put(END)
->>> [list(message) for message in inbox.each(Job(), seconds=60)]
+>>> [list(message) for message in inbox.each(seconds=60)]
 [['method'], ['id', 'result']]
->>> list(inbox.each(Job(), seconds=0.1))
+>>> list(inbox.each(seconds=0.1))
 Traceback (most recent call last):
 chapters.outside.Failure: no answer for 0.1 seconds. If it needs longer, give it a larger "timeout".
 """
@@ -80,8 +81,7 @@ class Inbox:
             self.items.put(item)
         return fits
 
-    def each(self, job: Job, seconds: float, is_paused: Callable[[], bool] = lambda: False
-             ) -> Iterator[dict]:
+    def each(self, seconds: float, is_paused: Callable[[], bool] = lambda: False) -> Iterator[dict]:
         """Yield each message. Raises the Failure that was put in, and one of its own when the job
         is cancelled, when nothing comes for `seconds`, and in any case after ten times that. While
         `is_paused` (a person is thinking, about another question), the clock stands still, too, and
@@ -91,7 +91,7 @@ class Inbox:
             began, item = time.monotonic(), {}
             with contextlib.suppress(queue.Empty):
                 item = self.items.get(timeout=0.1)
-            if job.cancelled.is_set():
+            if self.job.cancelled.is_set():
                 raise Failure("cancelled", "stopped.")
             if isinstance(item, Exception):
                 raise item
@@ -99,10 +99,9 @@ class Inbox:
                 return
             passed = 0 if is_paused() or trace.is_held() else time.monotonic() - began
             silent, total = 0 if item else silent + passed, total + passed
-            for limit, waited in (seconds, silent), (10 * seconds, total):
-                if waited > limit:
-                    raise Failure("timeout", f"no answer for {limit:g} seconds. If it needs "
-                                             'longer, give it a larger "timeout".')
+            if silent > seconds or total > 10 * seconds:
+                raise Failure("timeout", f"no answer for {seconds:g} seconds. If it needs longer, "
+                                         'give it a larger "timeout".')
             if item:
                 yield item
 
@@ -125,14 +124,12 @@ def waiting(connection: Any, message: dict, job: Job) -> Iterator[Inbox]:
         failure.handshakes = handshakes
         inbox.close()
         if failure.kind not in ("refused", "cancelled"):  # a refusal is a message, shown already
-            why = "(refused: you have to sign in first)" if failure.kind == "login" else \
-                f"no answer: {one_line(failure)}"
-            trace.trace("<--", connection.server.name, None, why)
-        # The first request of all is not to be cancelled, and a new server over HTTP knows it by
-        # the closed connection.
-        if failure.kind in ("cancelled", "timeout") and \
-                message["method"] not in ("initialize", "server/discover") and \
-                not (connection.is_new and connection.server.url):
+            why = "you have to sign in first" if failure.kind == "login" else one_line(failure)
+            trace.trace("<--", connection.server.name, None, f"no answer: {why}")
+        # A handshake is not to be cancelled, and a new server over HTTP knows it by the closed
+        # connection.
+        is_at_work = connection.ready and not (connection.is_new and connection.server.url)
+        if failure.kind in ("cancelled", "timeout") and is_at_work:
             with contextlib.suppress(Failure):
                 connection.notify("notifications/cancelled", {"requestId": message["id"]})
         raise
@@ -145,8 +142,7 @@ def deliver(connection: Any, message: dict) -> None:
     """Send a message that nobody answers. Raises Failure."""
     with contextlib.closing(Inbox()) as inbox:
         connection.transport.send(message, inbox)
-        for _ in inbox.each(inbox.job, min(DELIVERY_SECONDS, connection.server.timeout)):
-            pass
+        list(inbox.each(min(DELIVERY_SECONDS, connection.server.timeout)))  # that is, to its end
 
 
 def reply_to(connection: Any, incoming: dict, reply: dict) -> None:
@@ -162,10 +158,9 @@ def hear(connection: Any, incoming: dict, inbox: Inbox | None = None) -> None:
     came. (A program has one stream for all requests.)"""
     method, params = str(incoming.get("method")), as_dict(incoming.get("params"))
     if method == "notifications/progress":
-        token = params.get("progressToken")
-        inbox = connection.inboxes.get(token) if is_number(token) else None
-        if inbox:
-            inbox.offer(incoming)
+        for number, one in list(connection.inboxes.items()):
+            if number == params.get("progressToken"):
+                one.offer(incoming)
     elif method.endswith("/list_changed"):
         connection.offers.changed(method.split("/")[1])
     elif is_request(incoming) and not connection.is_new:  # (a new one may not ask so)
@@ -204,20 +199,15 @@ def messages_in(text: bytes | str, name: str, request: dict | None = None) -> li
 
 
 def unreadable_answer(text: bytes | str, reason: str) -> list[dict]:
-    """An error for what was meant as an answer, so that nobody waits for it. Its id is mostly at
-    the beginning or at the end.
+    """An error for what begins like an answer, so that nobody waits for it.
 
     >>> unreadable_answer('{"jsonrpc": "2.0", "id": 5, "result": {"celsius": NaN}}', "NaN")
     [{'id': 5, 'error': {'code': -32700, 'message': "its answer can't be read: NaN."}}]
     """
-    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
-    ends = raw[:1000].lstrip() + raw[-1000:]
-    if ends[:1] != b"{" or b'"jsonrpc"' not in ends or b'"method"' in ends:
-        return []
-    number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b|'
-                       rb'"id":\s*(\d{1,15})\s*}\s*$', ends)
-    return [{"id": int(number[1] or number[2]) if number else None, "error": {
-        "code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}}]
+    start = text[:100] if isinstance(text, str) else text[:100].decode("utf-8", "replace")
+    found = re.match(r'\s*{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d+),\s*"result"', start)
+    error = {"code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}
+    return [{"id": int(found[1]), "error": error}] if found else []
 
 
 def is_request(message: dict) -> bool:

@@ -96,12 +96,12 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
                 f"POST {llm.base_url or OPENAI}/chat/completions")
     with contextlib.closing(Inbox(job)) as inbox:
         in_background(bring, llm, body, tools, inbox)
-        for piece in inbox.each(job, SECONDS):
+        for piece in inbox.each(SECONDS):
             yield piece
             if "done" in piece:
                 # Only at its end can the connection serve the next request. It comes now, or never.
                 with contextlib.suppress(Problem):
-                    list(inbox.each(job, 1))
+                    list(inbox.each(1))
                 return
 
 

@@ -26,7 +26,7 @@ Try it. This program answers whatever it is asked:
 >>> program.open(), program.open()
 (True, False)
 >>> program.send({"id": 1, "method": "ping"}, connection.inboxes[1])
->>> next(connection.inboxes[1].each(Job(), 60))
+>>> next(connection.inboxes[1].each(60))
 {'id': 1, 'result': {}}
 >>> program.close()
 """

@@ -185,7 +185,7 @@ def test_where_a_get_leads_to_a_page_there_is_no_stream_to_come_back_to(http_ser
     connection = connect(server.entry(), person=threading.Lock())
     connection.ask("tools/list")
     with pytest.raises(Failure, match="not with MCP"):
-        list(connection.transport.listener.each(Job(), PATIENCE))
+        list(connection.transport.listener.each(PATIENCE))
     assert len(gets(server)) == 1
 
 

@@ -394,7 +394,7 @@ def test_while_somebody_reads_no_time_limit_runs_out():
 
     def wait() -> None:
         try:
-            found.extend(inbox.each(jobs.Job(), seconds=0.2))
+            found.extend(inbox.each(seconds=0.2))
         except Failure as failure:
             found.append(str(failure))
 
