@@ -50,18 +50,19 @@ class Job:
         self.report = report or (lambda event: None)  # a function that takes an event
         self.about = ""  # the server or the tool that it waits for
         self.questions: list[list] = []  # that its server has asked, and whether we said yes
-        self.cancelled = threading.Event()
+        self.cancelled, self.ended = threading.Event(), threading.Event()
         self.result: Any = None
         self.error: BaseException | None = None
         self.last_progress = 0.0
 
     def run(self, work: Callable[["Job"], Any]) -> None:
-        """Do work(job). At its end, the job reports None."""
+        """Do work(job). At its end, the job reports itself."""
         try:
             self.result = work(self)
         except BaseException as error:  # together() raises it again
             self.error = error
-        self.report(None)
+        self.ended.set()
+        self.report(self)
 
     def ask_person(self, question: Question) -> str | None:
         """Have somebody answer, and wait for that. None: they would rather not, or nobody is
@@ -98,21 +99,19 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
     report; then returns their results, in the order of the list."""
     news: queue.Queue = queue.Queue()
     jobs = [Job(news.put) for _ in works]
-    threads: list[threading.Thread] = []
-    running, last = len(jobs), time.monotonic()
+    running, last = list(jobs), time.monotonic()
     try:
         for job, work in zip(jobs, works, strict=True):
-            threads.append(in_background(job.run, work))
+            in_background(job.run, work)
         while running:
             try:
                 event = news.get(timeout=TICK)
             except queue.Empty:
-                yield Waiting(time.monotonic() - last, [
-                    job.about for job, thread in zip(jobs, threads, strict=True)
-                    if job.about and thread.is_alive()])
+                names = [job.about for job in running if job.about]
+                yield Waiting(time.monotonic() - last, names)
                 continue
-            if event is None:
-                running -= 1
+            if isinstance(event, Job):
+                running.remove(event)
             elif isinstance(event, threading.Event):
                 event.set()
             else:
@@ -124,8 +123,8 @@ def together(works: list[Callable[[Job], Any]]) -> Generator[Event, None, list]:
         end = time.monotonic() + 0.6
         for job in jobs:
             job.cancelled.set()
-        for thread in threads:
-            thread.join(max(0, end - time.monotonic()))
+        for job in jobs:
+            job.ended.wait(max(0, end - time.monotonic()))
     for job in jobs:
         if job.error:
             raise job.error
@@ -156,15 +155,14 @@ def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, lis
         except Failure as failure:
             return failure
 
-    attempts: list[Callable[[Job], Any]] = [partial(attempt, work) for work in works]
-    results = yield from together(attempts)
-    for _ in range(4):  # a server may find out that it wants more than it said
-        for number, result in enumerate(results):
-            if isinstance(result, Failure) and result.kind == "login":
-                try:
-                    # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
-                    result.login()
-                    [results[number]] = yield from together([attempts[number]])
-                except Problem as problem:
-                    results[number] = Failure("unreachable", str(problem))
+    results = yield from together([partial(attempt, work) for work in works])
+    for number, result in enumerate(results):
+        if isinstance(result, Failure) and result.kind == "login":
+            try:
+                # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
+                result.login()
+                # It may find out that it wants more than it said. (challenges.py knows an end.)
+                [results[number]] = yield from with_logins([works[number]])
+            except Problem as problem:
+                results[number] = Failure("unreachable", str(problem))
     return results
