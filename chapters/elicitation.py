@@ -90,7 +90,9 @@ def answer(connection: Any, asked: dict, job: Job) -> dict:
     with connection.person:  # there is one person, whichever server asks
         if [params, False] in job.questions or len(job.questions) >= MAX_QUESTIONS:
             raise Failure("refused", "it asks the same again, or without end.")
-        show = open_page if params.get("mode") == "url" else forms.fill_in
+        show = {"form": forms.fill_in, "url": open_page}.get(str(params.get("mode", "form")))
+        if show is None:
+            raise Failure("refused", "it asks in a way that we don't know.")
         reply = show(connection.server.name, params, job)
         job.questions.append([params, reply["action"] == "accept"])
         return reply

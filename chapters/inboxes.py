@@ -29,7 +29,6 @@ requests from a server, https://modelcontextprotocol.io/specification/2025-11-25
 
 Left out: a limit on how long a person may think. Sampling, roots and logging, which are deprecated:
 servers that ask for them hear that we can't. A question that is withdrawn stays on the screen.
-An answer that can't be read is known for one if it begins with its id; else we wait in vain.
 
 Try it:
 
@@ -100,8 +99,8 @@ class Inbox:
             passed = 0 if is_paused() or trace.is_held() else time.monotonic() - began
             silent, total = 0 if item else silent + passed, total + passed
             if silent > seconds or total > 10 * seconds:
-                raise Failure("timeout", f"no answer for {seconds:g} seconds. If it needs longer, "
-                                         'give it a larger "timeout".')
+                raise Failure("timeout", f"no answer for {max(seconds, int(total)):g} seconds. If "
+                                         'it needs longer, give it a larger "timeout".')
             if item:
                 yield item
 
@@ -199,15 +198,20 @@ def messages_in(text: bytes | str, name: str, request: dict | None = None) -> li
 
 
 def unreadable_answer(text: bytes | str, reason: str) -> list[dict]:
-    """An error for what begins like an answer, so that nobody waits for it.
+    """An error for what was meant as an answer, so that nobody waits for it. Its id is mostly at
+    the beginning or at the end.
 
     >>> unreadable_answer('{"jsonrpc": "2.0", "id": 5, "result": {"celsius": NaN}}', "NaN")
     [{'id': 5, 'error': {'code': -32700, 'message': "its answer can't be read: NaN."}}]
     """
-    start = text[:100] if isinstance(text, str) else text[:100].decode("utf-8", "replace")
-    found = re.match(r'\s*{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d+),\s*"result"', start)
-    error = {"code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}
-    return [{"id": int(found[1]), "error": error}] if found else []
+    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    ends = raw[:1000].lstrip() + raw[-1000:]
+    if ends[:1] != b"{" or b'"jsonrpc"' not in ends or b'"method"' in ends:
+        return []
+    number = re.search(rb'^{\s*"jsonrpc":\s*"2.0",\s*"id":\s*(\d{1,15})\b|'
+                       rb'"id":\s*(\d{1,15})\s*}\s*$', ends)
+    return [{"id": int(number[1] or number[2]) if number else None, "error": {
+        "code": PARSE_ERROR, "message": f"its answer can't be read: {reason[:100]}."}}]
 
 
 def is_request(message: dict) -> bool:

@@ -155,14 +155,15 @@ def with_logins(works: list[Callable[[Job], Any]]) -> Generator[Event, None, lis
         except Failure as failure:
             return failure
 
-    results = yield from together([partial(attempt, work) for work in works])
-    for number, result in enumerate(results):
-        if isinstance(result, Failure) and result.kind == "login":
-            try:
-                # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
-                result.login()
-                # It may find out that it wants more than it said. (challenges.py knows an end.)
-                [results[number]] = yield from with_logins([works[number]])
-            except Problem as problem:
-                results[number] = Failure("unreachable", str(problem))
+    attempts: list[Callable[[Job], Any]] = [partial(attempt, work) for work in works]
+    results = yield from together(attempts)
+    for _ in range(4):  # a server may find out that it wants more than it said
+        for number, result in enumerate(results):
+            if isinstance(result, Failure) and result.kind == "login":
+                try:
+                    # Here, in the main thread: no other hears of the keyboard and of Ctrl-C.
+                    result.login()
+                    [results[number]] = yield from together([attempts[number]])
+                except Problem as problem:
+                    results[number] = Failure("unreachable", str(problem))
     return results

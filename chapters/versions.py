@@ -114,20 +114,19 @@ def agreed(result: dict) -> str:
 
 
 def raise_unless_new(connection: Any, first: dict | Failure, refused: Failure) -> None:
-    """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise what
-    tells most: that it is too old, that it refused, or its failure at our first request."""
-    # It may also be a new server whose first answer got lost (a cold start, a gateway's 502).
-    failed = first if isinstance(first, Failure) else None
-    was_lost = failed and (failed.kind in ("timeout", "broken") or failed.status >= 500) and \
-        refused.code in (METHOD_NOT_FOUND, INVALID_PARAMS, UNSUPPORTED, INVALID_REQUEST,
-                         HEADER_MISMATCH) and "already" not in str(refused)  # "... initialized"
-    if was_lost or NEWEST in offered_in(refused):
+    """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise why:
+    if it is not too old."""
+    # A new server's first answer may get lost (a cold start, a gateway's 502).
+    was_lost = isinstance(first, Failure) and (
+        first.kind in ("timeout", "broken") or first.status >= 500)
+    is_unknown = "already" not in str(refused) and refused.code in (  # ("... initialized")
+        METHOD_NOT_FOUND, INVALID_PARAMS, INVALID_REQUEST, UNSUPPORTED, HEADER_MISMATCH)
+    if was_lost and is_unknown or NEWEST in offered_in(refused):
         return
-    if refused.kind != "status" or refused.status in (401, 403, 429, 502, 503, 504):
-        raise refused  # these are not about the address
-    try:
-        deliver(connection, {})  # a GET
-    except Failure as failure:
-        if str(failure) == OLD_TRANSPORT:
-            raise
-    raise failed or refused
+    if refused.kind == "status" and refused.status not in (401, 403, 429, 502, 503, 504):
+        try:
+            deliver(connection, {})  # a GET: the transport of 2024 begins with it
+        except Failure as failure:
+            if str(failure) == OLD_TRANSPORT:
+                raise
+    raise refused

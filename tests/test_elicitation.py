@@ -64,6 +64,7 @@ def test_whichever_way_it_comes_the_answer_is_the_same(asks, connected, mode, wa
 
 
 @pytest.mark.parametrize("asked, code, words", [
+    ({"mode": "telepathy"}, -32602, "in a way that we don't know"),
     ({"method": "sampling/createMessage", "params": {}}, -32601, "sampling/createMessage"),
     *((page(url=url), -32602, "isn't a safe one") for url in [
         "http://example.com/", "http://127.0.0.1.no/", "javascript:alert(1)", "file:///etc", "/key",
