@@ -105,7 +105,8 @@ def in_words() -> Iterator[None]:
     for name, mode in ("stdin", "r"), ("stdout", "w"), ("stderr", "w"):
         # (It is None in "chat.py hi >&-".)
         stream: Any = getattr(sys, name) or open(os.devnull, mode)  # noqa: SIM115  (it stays open)
-        stream.reconfigure(errors="replace")  # what can't be shown becomes "?"
+        if hasattr(stream, "reconfigure"):  # (IDLE's and Jupyter's haven't)
+            stream.reconfigure(errors="replace")  # what can't be shown becomes "?"
         setattr(sys, name, stream)
     for name in ("SIGTERM", "SIGHUP"):  # the window is closed: our servers should end, too
         if hasattr(signal, name):

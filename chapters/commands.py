@@ -96,8 +96,10 @@ def show_resources(chat: Any, rest: str, screen: Any) -> None:
 
 def read(chat: Any, rest: str, screen: Any) -> None:
     """add a text to the conversation: /read SERVER ADDRESS"""
-    server, _, uri = rest.rpartition(" ")  # (a server's name may have a space in it, no URI has)
-    if not server:
+    server = next((name for name in chat.servers if rest.startswith(f"{name} ")),
+                  rest.partition(" ")[0])
+    uri = rest.removeprefix(server).strip()
+    if not uri:
         raise Problem("Type /read, a server and an address. /resources lists them.")
     screen.show(resources.read(chat, server, uri), waiting_for=server)
 
@@ -138,7 +140,9 @@ def save(chat: Any, rest: str, screen: Any) -> None:
     parts = ["# A conversation\n"]
     for message in chat.messages:
         if message.get("content"):
-            parts.append(f"**{WHO[message['role']]}:** {message['content']}\n")
+            indent = "    " * (message["role"] == "tool")  # so that no line of it looks like ours
+            text = message["content"].replace("\n", f"\n{indent}")
+            parts.append(f"**{WHO[message['role']]}:** {text}\n")
         for call in message.get("tool_calls", []):
             parts.append(f"*Called {call['function']['name']}* `{call['function']['arguments']}`\n")
     try:

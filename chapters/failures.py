@@ -73,7 +73,7 @@ STATUS_IN_WORDS = {
     4: "it doesn't understand us ({status}).\nIs its \"url\" the address of an MCP server?",
     5: "it has a problem of its own ({status}).\nTry again later.",
     401: 'it wants to know who you are ({status}).\nSign in ("auth_type": "oauth") or set a token.',
-    403: "it doesn't let us in ({status}).\nSign in (\"auth_type\": \"oauth\"), or ask its owner.",
+    403: "it doesn't let us in ({status}).\nAsk its owner, or sign in: \"auth_type\": \"oauth\".",
     404: "there is no MCP server at this address ({status}).\nCheck its \"url\".",
     429: "it has too much to do ({status}).\nTry again in a minute.",
 }
@@ -89,8 +89,8 @@ ON_THE_WAY = {
         "your proxy doesn't let us through to {host}{reason}.\nMost proxies are http://..., also "
         "for https. For SOCKS, start with: uv run --with pysocks --with socksio python chat.py",
     "SSL|certificate bundle|FileNotFound|IsADirectory|OpenAIError Permission":
-        "there is no safe https connection to {host}{reason}.\nDoes it speak https? A company's "
-        "certificate goes into {files}.",
+        "there is no safe https connection to {host}{reason}.\nDoes it speak https? Look at "
+        "{files}: a company's certificate goes there.",
     "NameResolutionError|gaierror": "there is no {host}, or this computer is offline.",
     "NewConnectionError|ConnectTimeout|ConnectError": "{nobody}{reason}",
     "": "{it} broke off, or what it has sent can't be read{reason}.{again}",
@@ -138,7 +138,8 @@ def messages_in_body(response: requests.Response, body: bytes, message: dict, se
         # It is our answer, whatever its id: some servers put null.
         counts = status < 300 or is_the_servers_own and "jsonrpc" in incoming
         if "error" in incoming and counts:
-            raise refusal(incoming["error"], server, status)
+            error = incoming["error"]  # (where it is a text, more may stand beside it)
+            raise refusal(error if isinstance(error, dict) else incoming, server, status)
     if status >= 300:
         raise by_status(response, body, server)
     if not found and (is_request(message) or not message):  # ({}: it was a GET)

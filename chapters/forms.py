@@ -46,7 +46,7 @@ KINDS = {"integer": "a whole number", "number": "a number", "boolean": "yes or n
 LIMITS = {"minimum": "at least {}", "maximum": "at most {}",
           "minLength": "at least {} characters", "maxLength": "at most {} characters",
           "minItems": "at least {} of them", "maxItems": "at most {} of them"}
-YES_OR_NO = {"y": True, "yes": True, "n": False, "no": False}
+YES_OR_NO = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 
 
 def fill_in(server: str, params: dict, job: Job) -> dict:
@@ -144,11 +144,10 @@ def value_of(schema: dict, typed: str) -> Any:
     if kind == "array":
         items = as_dict(schema.get("items"))
         return [value_of(items, one.strip()) for one in typed.split(",") if one.strip()]
-    if choices:  # (its title is as good as its value)
-        by_title = {title: value for value, title in choices.items()}
-        return typed if typed in choices else by_title[typed]
     if kind == "boolean":
         return YES_OR_NO[typed.lower()]
-    if kind == "integer":
-        return int(typed)
-    return finite(typed) if kind == "number" else typed
+    if kind in ("integer", "number"):
+        return int(typed) if kind == "integer" else finite(typed)
+    if choices and typed not in choices:  # (its title is as good as its value)
+        typed = {title: value for value, title in choices.items()}[typed]
+    return typed

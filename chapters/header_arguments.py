@@ -68,7 +68,8 @@ def mirrored_headers(mirrored: Mirrored, arguments: object) -> dict[str, str]:
         for name in path:
             value = as_dict(value).get(name)
         if isinstance(value, (str, bool, int, float)):
-            value = int(value) if isinstance(value, float) else value  # (some models write 2.0)
+            # (Some models write 2.0 for 2.)
+            value = int(value) if isinstance(value, float) and value.is_integer() else value
             text = value if isinstance(value, str) else json.dumps(value)
             headers["Mcp-Param-" + header] = header_value(text)
     return headers

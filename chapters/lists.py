@@ -45,7 +45,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from chapters import header_arguments
+from chapters import header_arguments, trace
 from chapters.events import Note
 from chapters.inboxes import METHOD_NOT_FOUND
 from chapters.jobs import Job, in_background
@@ -53,7 +53,7 @@ from chapters.outside import MAX_BYTES, Failure, as_dict, as_list, is_number
 
 METHODS = {"tools": "tools/list", "resources": "resources/list",
            "resourceTemplates": "resources/templates/list", "prompts": "prompts/list"}
-MAX_PAGES = 100   # of one list
+MAX_PAGES = 1000  # of one list
 A_MOMENT = 0.1    # seconds: several changes often come together
 
 
@@ -166,13 +166,15 @@ def feature(key: str) -> str:
 def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
     """Each page of a list. Raises Failure."""
     cursors: list[str] = []  # of the pages so far. ("" is one, too.)
-    size, end = 0, time.monotonic() + 10 * connection.server.timeout
+    size = 0
+    # (On a tour, somebody reads each page.)
+    end = math.inf if trace.guide else time.monotonic() + 10 * connection.server.timeout
     while len(cursors) < MAX_PAGES and size < MAX_BYTES and time.monotonic() < end:
         try:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
             # Some servers have no tools, but other things. They don't all say so in the same way.
-            has_none = failure.code == METHOD_NOT_FOUND or failure.code and \
+            has_none = failure.code == METHOD_NOT_FOUND or failure.code not in (0, -32603) and \
                 key not in connection.offers.known and not connection.offers.has(key)
             if cursors or not connection.ready or not has_none:
                 raise

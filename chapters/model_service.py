@@ -108,14 +108,14 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
 def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
     """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
     piece, is_service = dict[str, Any](), False
-    here.inbox, inbox.socket = inbox, llm.socket
+    here.inbox, inbox.socket, llm.socket = inbox, llm.socket, None
     try:
         # (At `messages`, the package would look each time, and take long when there are many.)
         asked = llm.client.chat.completions.with_streaming_response.create(
             model=llm.model, messages=[], stream=True, extra_body=body)
         with asked as response:
             stream = response.http_response.extensions["network_stream"]
-            llm.socket = inbox.socket = stream.get_extra_info("socket")
+            inbox.socket = stream.get_extra_info("socket")
             for piece in pieces_in(response.iter_bytes(), llm):
                 if said := error_in(piece):
                     raise no(json.dumps(said), llm, tools)
@@ -128,7 +128,7 @@ def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
     except Exception as error:
         inbox.put(in_words(error, llm, tools))
     finally:
-        inbox.socket = None
+        llm.socket, inbox.socket = inbox.socket, None
         inbox.put(END)
 
 
@@ -141,7 +141,9 @@ def pieces_in(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
     # (The last event may lack the empty line that ends it.)
     for event in read_events(itertools.chain(chunks, [b"\n\n"])):
         data = event.get("data", "").strip()
-        if data == "[DONE]":
+        if event.get("event") == "error":
+            yield {"error": data}
+        elif data == "[DONE]":
             yield {"done": True}
         elif data:
             try:

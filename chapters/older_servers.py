@@ -106,15 +106,15 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
     come in several parts. Returns whether there is an answer now."""
     is_broken_off = is_request(message) and place.get("id") and not http.connection.is_new
     visits = MAX_VISITS if is_broken_off or inbox is http.listener else 0
-    while visits and not inbox.closed.wait(pause(place)):
+    while visits > 0 and not inbox.closed.wait(pause(place)):
         began = time.monotonic()
         try:
             if get(http, message, inbox, place):
                 return True
-        except NO_ANSWER:
-            break  # whatever it was: our call is at work there, and must not be made again
-        if time.monotonic() < began + 10:  # (some servers end each stream after a minute)
-            visits -= 1
+        except NO_ANSWER:  # whatever it was: our call is at work there, and must not be made again
+            visits -= MAX_VISITS // 4
+        else:  # (some servers end each stream after a minute, again and again)
+            visits = visits - 1 if time.monotonic() < began + 10 else MAX_VISITS
     return False
 
 

@@ -45,7 +45,7 @@ def for_reading(arguments: dict) -> str:
     lines = [json.dumps({key: value}, ensure_ascii=False)[1:-1] for key, value in arguments.items()]
     lines = [f"  {one}" if len(one) < 1000 else f"  {one[:900]}... {len(one) - 900} more"
              for one in lines]
-    return "".join(one if one.isprintable() or one == "\n" else f"\\u{ord(one):04x}"
+    return "".join(one if one.isprintable() or one in "\n\xa0\u3000" else f"\\u{ord(one):04x}"
                    for one in "\n".join(["{", *lines, "}"]))
 
 
@@ -72,7 +72,7 @@ class Screen:
 
     def status(self, text: str) -> None:
         """A line that the next one is written over, and that goes when something comes."""
-        text = text and f"  {one_line(text)}"
+        text = text and "  " + " ".join(one_line(text).split())
         columns = shutil.get_terminal_size().columns - 2
         text = text[:columns if text.isascii() else columns // 2]  # (some characters take two)
         if self.live and text != self.shown:

@@ -93,7 +93,7 @@ def translated(name: str, theirs: Any) -> dict:
     if as_dict(theirs.get("auth")).get("required"):  # fastchat-mcp posts a form
         entry |= {"auth_type": "oauth", "oauth": {"login_form": theirs["auth"].get("post_body")}}
     if isinstance(entry.get("command"), list) and entry["command"]:  # OpenCode: both in one list
-        entry["command"], *entry["args"] = entry["command"]
+        entry["command"], *entry["args"] = entry["command"] + as_list(entry.get("args"))
     return {"name": name, "enabled": not is_off, **entry}
 
 
@@ -106,9 +106,10 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
         if entry.get("enabled") is False:
             continue
         name = entry.get("name")
-        label = name if isinstance(name, str) and name.strip() else f"entry {number}"
+        has_name = isinstance(name, str) and name.strip() and name not in servers
+        label = str(name) if has_name else f"entry {number}"
         try:
-            if name != label or name in servers:
+            if not has_name:
                 raise Problem('needs a "name" that no other has.')
             servers[label] = check(entry, kind, folder)
         except (Problem, ValueError, RecursionError) as problem:  # (no path has a NUL in it)
@@ -140,6 +141,7 @@ def check(entry: dict, kind: type, folder: Path) -> Any:
     if server.url and not re.match(r"https?://[^/?#@\s]+([/?#]|$)", server.url):
         raise Problem('"url" must be a whole address without a password: https://example.com/mcp')
     server.cwd = str(folder / os.path.expanduser(server.cwd))
+    server.command = os.path.expanduser(server.command)
     return server
 
 

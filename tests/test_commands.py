@@ -47,7 +47,7 @@ def test_commands(tmp_path, model):
 *Called s__look* `{"n": 1}`
 
 **Tool:** two
-lines
+    lines
 
 **A:** It is **2**.
 Really.

@@ -345,10 +345,10 @@ def test_an_entry_without_a_name_is_known_by_its_number(load, entry):
         servers["entry 2"])
 
 
-def test_of_two_entries_with_one_name_neither_is_used(load):
+def test_of_two_entries_with_one_name_the_second_has_the_mistake(load):
     servers = load({"servers": [{"name": "x", "command": command} for command in "ab"] + [GOOD]})
-    assert '"name" that no other has' in str(servers["x"]) and '"x"' in str(servers["x"])
-    assert isinstance(servers["good"], Server)
+    assert '"name" that no other has' in str(servers["entry 2"])
+    assert servers["x"].command == "a" and isinstance(servers["good"], Server)
 
 
 def test_an_entry_that_is_switched_off_may_have_the_name_of_another(load):
