@@ -426,7 +426,7 @@ def test_a_list_whose_first_page_somebody_reads_for_long_has_its_other_pages(
         walk(terminal)
     assert [seen.message["params"].get("cursor") for seen in server.saw("tools/list")] == [
         None, "p2"]
-    assert "without end" not in terminal.text
+    assert "left out" not in terminal.text
 
 
 @needs_terminal
