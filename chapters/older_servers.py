@@ -14,8 +14,7 @@ there are three more things that one can do besides a POST:
 
 https://modelcontextprotocol.io/specification/2025-11-25/basic/transports
 
-Left out: resources that one subscribes to. Whoever refuses us the rest of an answer, or can't be
-reached, is not asked for it again. `http` is chat.py's Http, with its one POST.
+Left out: resources that one subscribes to. `http` is chat.py's Http, with its one POST.
 
 Try it. Each event says where we are, and may say how long to wait before we ask for the rest:
 
@@ -38,7 +37,7 @@ from chapters.jobs import in_background
 from chapters.outside import Failure, Problem
 from chapters.versions import OLD_TRANSPORT
 
-MAX_VISITS = 100   # so often we come back to one stream, if it ends each time after seconds
+MAX_VISITS = 100   # so often we come back to a stream that ends within seconds; 4 times if it fails
 LEAST_PAUSE = 0.3  # seconds
 NO_ANSWER = (OSError, urllib3.exceptions.HTTPError, UnicodeError, Problem)  # with all of requests'
 
