@@ -178,7 +178,6 @@ def test_of_a_server_whose_tools_are_chosen_the_model_does_not_read_by_itself(ht
 
 @pytest.mark.parametrize("line, says", [
     ("/read", "Type /read"), ("/read s", "Type /read, a server and an address."),
-    ("/read my files s://poem", 'There is no server called "my files"'),
     ("/read x s://poem", 'There is no server called "x"'), ("/read s s://x", "s: No."),
     *[("/prompt " + rest, "Type /prompt") for rest in ("", "s", "s card town", "s card town='")],
     ("/prompt x card", 'There is no server called "x"'),
