@@ -124,6 +124,14 @@ def test_a_server_without_tools_may_say_so_in_many_ways(http_server, connect, co
             list_tools(connect(refuses.entry()))
 
 
+def test_a_server_that_has_broken_down_is_not_one_without_tools(http_server, connect):
+    server = http_server({
+        "tools/list": lambda message: Reply(200, error(message, -32603, "The database is down.")),
+        "initialize": {"protocolVersion": "2025-06-18", "capabilities": {}}}, old="2025-06-18")
+    with pytest.raises(Failure, match="The database is down."):
+        list_tools(connect(server.entry()))
+
+
 def test_a_tool_that_is_on_two_pages_is_one_tool(http_server, connect):
     server = http_server({"tools/list": [tools("a", "b", nextCursor="2"), tools("b", "c")]})
     assert [one["name"] for one in list_tools(connect(server.entry()))] == ["a", "b", "c"]

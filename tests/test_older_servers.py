@@ -331,6 +331,33 @@ def test_a_get_stream_that_is_elsewhere_and_breaks(http_server, meet):
     assert {seen.headers["Last-Event-ID"] for seen in gets(server)} == {None}
 
 
+@pytest.mark.parametrize("status", [409, 502])
+def test_after_one_refusal_the_stream_for_what_it_says_unasked_is_heard_again(
+        http_server, meet, status):
+    # It hasn't noticed yet that a proxy has cut the first (409), or the proxy begins anew (502).
+    called, answered = threading.Event(), threading.Event()
+
+    def do(message):
+        called.set()
+        assert answered.wait(PATIENCE)
+        return DONE
+
+    server = old_server(http_server, {
+        "GET": [STOPS, Reply(status), says(called, question(0), SILENCE)], "tools/call": do,
+        "": lambda message: message and answered.set() or Reply(202)})
+    connection = meet(server)
+    assert eventually(lambda: gets(server)[2:])
+    assert call(connection, lambda asked: "y") == [DONE]
+    assert [one["result"]["action"] for one in replies(server)] == ["accept"]
+
+
+def test_a_server_that_refuses_that_stream_again_and_again_is_soon_left_alone(http_server, meet):
+    server = old_server(http_server, {"GET": [STOPS, STOPS, Reply(409)]})
+    connection = meet(server)
+    assert list(connection.transport.listener.each(PATIENCE)) == [], "to its end"
+    assert 3 < len(gets(server)) < 10 and call(connection) == [DONE]
+
+
 def test_a_call_that_is_resumed_again_and_again_has_its_time_too(http_server, meet):
     def part(message):
         if len(gets(server)) == 100:  # after 5 seconds at least

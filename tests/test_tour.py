@@ -4,6 +4,7 @@ import ast
 import re
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 from asking import POST, form, server_that_asks, string
@@ -16,7 +17,7 @@ from terminal import CTRL_C, CTRL_D, ROOT, Terminal, as_seen, run
 
 from chapters import jobs, trace
 from chapters.inboxes import Inbox
-from chapters.lists import METHODS
+from chapters.lists import METHODS, pages_of
 from chapters.outside import Failure
 from chapters.tour import Tour
 
@@ -427,6 +428,18 @@ def test_a_list_whose_first_page_somebody_reads_for_long_has_its_other_pages(
     assert [seen.message["params"].get("cursor") for seen in server.saw("tools/list")] == [
         None, "p2"]
     assert "left out" not in terminal.text
+
+
+def test_on_a_tour_no_page_of_a_list_is_left_out_however_long_somebody_reads(http_server, connect):
+    server = http_server({"tools/list": [new({"tools": [{"name": "one"}], "nextCursor": "p2"}),
+                                         new({"tools": [{"name": "two"}]})]})
+    # Its time for a whole list is over at once.
+    connection = SimpleNamespace(server=server.entry(timeout=0), ask=connect(server.entry()).ask)
+    tour = Tour(only_answer=False)
+    pages = list(pages_of(connection, "tools", jobs.Job()))
+    tour.end()
+    assert [page["tools"][0]["name"] for page in pages] == ["one", "two"]
+    assert list(pages_of(connection, "tools", jobs.Job())) == [], "without the tour"
 
 
 @needs_terminal
