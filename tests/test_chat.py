@@ -351,7 +351,7 @@ def test_a_destructive_tool_runs_only_after_a_yes():
 
 
 def test_what_is_to_be_confirmed_can_be_read_and_hides_nothing():
-    many = {"more": ["x" * 99] * 1000, "file": "Größe/日本\u202etxt.exe", "so": {"on": True}}
+    many = {"more": ["x" * 99] * 1000, "file": "Größe/日本\u3000\u202etxt.exe", "so": {"on": True}}
     with Eraser() as server, chat_with(
             wants("s__erase", many), says("Fine."), s=server.url) as (chat, _):
         question, = questions(chat, "y")
@@ -359,7 +359,7 @@ def test_what_is_to_be_confirmed_can_be_read_and_hides_nothing():
     start, more, *others = question.text.split("\n")
     assert start == "s wants to run erase with {"
     assert more.startswith('  "more": ["xxx') and more.endswith("more") and len(more) < 1000
-    assert others == ['  "file": "Größe/日本\\u202etxt.exe"', '  "so": {"on": true}', "}"]
+    assert others == ['  "file": "Größe/日本\u3000\\u202etxt.exe"', '  "so": {"on": true}', "}"]
 
 
 def test_a_no_is_said_to_the_person_too():
@@ -479,6 +479,27 @@ def test_a_model_that_has_not_begun_to_answer_is_hung_up_on_and_not_asked_again(
         assert model.somebody_hung_up.wait(PATIENCE)
         assert texts_of(chat.ask("Still there?")) == "Here."
         assert len(model.was_sent) == len(earlier) + 2
+
+
+def test_who_leaves_one_of_two_chats_with_a_model_does_not_hang_up_on_the_other():
+    gate, begun, goes_on = threading.Event(), threading.Event(), threading.Event()
+
+    def takes_long(request):  # httpx calls this before it connects
+        begun.set()
+        assert goes_on.wait(PATIENCE)
+
+    with ScriptedModel(says("One ", gate, "two.")) as model, \
+            Chat(model.llm, {}) as chat, Chat(model.llm, {}) as other:
+        events = chat.ask("Count")
+        assert next(one for one in events if isinstance(one, Text)).text == "One "
+        model.llm.client._client.event_hooks["request"].append(takes_long)
+        others = other.ask("Hello")
+        while not isinstance(next(others), Waiting) or not begun.is_set():
+            pass
+        others.close()
+        gate.set()
+        assert texts_of(events) == "two."
+        goes_on.set()
 
 
 def test_who_leaves_before_the_first_event_has_asked_nothing():

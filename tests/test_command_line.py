@@ -218,6 +218,28 @@ def test_a_stream_that_is_closed_in_the_middle_is_no_traceback(tmp_path, model, 
     assert "Traceback" not in rest and "Exception" not in rest
 
 
+IN_IDLE = """
+import io, sys
+
+class Shell(io.TextIOBase):  # like the streams of IDLE and Jupyter, it has no reconfigure()
+    def __init__(self, real):
+        self.readline, self.write, self.flush = real.readline, real.write, real.flush
+
+sys.stdin, sys.stdout, sys.stderr = map(Shell, (sys.stdin, sys.stdout, sys.stderr))
+import chat
+chat.run(words=["What is it?"])
+"""
+
+
+def test_a_shell_with_streams_of_its_own_can_run_it(tmp_path, model):
+    model.script += [says("It is 42.")]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_IDLE], cwd=tmp_path, capture_output=True, text=True,
+        timeout=PATIENCE, env=environment(tmp_path, {"PYTHONPATH": str(programs())}))
+    assert (done.returncode, done.stdout) == (0, "It is 42.\n")
+    assert "Discovering tools" in done.stderr and "Traceback" not in done.stderr
+
+
 # ── How it ends ──────────────────────────────────────────────────────────────────────────
 
 @needs_terminal

@@ -10,6 +10,7 @@ from folder import configure, model_for, needs_terminal, tools
 from little_server import LittleServer, text
 from patience import PATIENCE, eventually
 from scripted_model import HANG, ScriptedModel, refusal, says, wants
+from scripted_server import ScriptedHttp, new, progress, result
 from terminal import CTRL_C, CTRL_D, ROOT, Terminal, as_seen, run
 
 from chapters.events import ToolResult
@@ -204,6 +205,27 @@ def test_a_long_tool_tells_how_far_it_is_in_place(tmp_path, model):
         answer = terminal.ask("Count")
     assert "slow_count: 1 of 2 Counted 1 of 2" in answer
     assert as_seen(answer) == "\n[Calling slow_count...]\n\nA: Counted.\n"
+
+
+@needs_terminal
+def test_a_tab_does_not_make_that_line_wider_than_the_screen(tmp_path, model):
+    def count(message):
+        yield progress(message, 1, 2, "one\ttwo" + "\tmore" * 9)
+        assert shown.wait(PATIENCE)
+        yield result(message, new({"content": []}))
+
+    model.script += [wants("s__count", {}), says("Counted.")]
+    shown = threading.Event()
+    with ScriptedHttp({"tools/list": new({"tools": [{"name": "count"}]}), "tools/call": count,
+                       }) as server:
+        configure(tmp_path, s={"url": server.url})
+        with Terminal("chat.py", cwd=tmp_path, columns=50) as terminal:
+            terminal.wait_for("You: ")
+            terminal.type("Count\n")
+            terminal.wait_for("count: 1 of 2 one two more")
+            shown.set()
+            terminal.wait_for("You: ")
+    assert "\t" not in terminal.text
 
 
 @needs_terminal

@@ -237,10 +237,13 @@ def test_the_words_of_an_error_are_shown(body, status):
     raw(event(ERRORS["an object"])), raw(event(ERRORS["vLLM"])),
     raw(b"event: error\n" + event(ERRORS["a message"])), raw(b"event: error\ndata: The reason."),
     pieces(delta(content="Hi"), {"error": "The reason."}),
+    *(pieces(delta(content="Hi"), b"event: error\ndata: %s\n\n" % data) for data in (
+        b'{"message": "The reason."}', b'{"code": 500, "detail": "The reason."}', b"The reason.")),
     raw(event({"choices": [{"error": {"message": "The reason."}, "finish_reason": "error"}]}))])
 def test_an_error_may_come_with_status_200_too(reply):
-    with chat_with(reply) as (chat, _), pytest.raises(Problem, match="The reason."):
+    with chat_with(reply) as (chat, _), pytest.raises(Problem, match="The reason.") as caught:
         finish(chat.ask("Hello"))
+    assert "can't be read" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [{"hello": "world"}, [], {}, {"detail": "Not Found"},
