@@ -121,8 +121,12 @@ def test_an_error_that_is_not_of_mcp_is_shown_too(http_server, connect, status):
     assert "Cannot POST" in text and str(status) in text
 
 
-def test_an_error_with_status_200_says_why(http_server, connect):
-    text = refused(http_server, connect, Reply(200, {"error": "Your trial has ended."}))
+@pytest.mark.parametrize("body", [
+    {"error": "Your trial has ended."},
+    {"error": "invalid_token", "error_description": "Your trial has ended."},
+    {"error": "Forbidden", "message": "Your trial has ended."}], ids=str)
+def test_an_error_with_status_200_says_why(http_server, connect, body):
+    text = refused(http_server, connect, Reply(200, body))
     assert "Your trial has ended." in text
 
 

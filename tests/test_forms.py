@@ -40,8 +40,13 @@ FIELDS: dict[str, tuple[dict, str, dict, list]] = {
     "number": ({"type": "number", "minimum": -1.5, "default": 2.5}, "a number, at least -1.5", {
         "": 2.5, "3": 3.0, "1e3": 1000.0, "-1.5": -1.5}, ["NaN", "1e999", "two", "[1]"]),
     "boolean": ({"type": "boolean", "default": False}, "yes or no", {
-        "": False, "y": True, "Yes": True, "n": False}, ["1", "maybe"]),
+        "": False, "y": True, "Yes": True, "true": True, "n": False, "False": False}, [
+        "1", "maybe"]),
     "enum": (string(enum=["eu", "us"], default="eu"), "eu, us", {"": "eu", "us": "us"}, ["asia"]),
+    "enum of integers": ({"type": "integer", "enum": [1, 2], "default": 1},
+                         "1, 2; a whole number", {"": 1, "2": 2}, ["two"]),
+    "enum of numbers": ({"type": "number", "enum": [0.5, 2.5], "default": 0.5},
+                        "0.5, 2.5; a number", {"": 0.5, "2.5": 2.5}, ["two"]),
     "names": (string(enum=["s", "l"], enumNames=["S.", "L."], default="s"), "s = S., l = L.", {
         "": "s", "l": "l", "L.": "l"}, ["m"]),
     "oneOf": (string(oneOf=TITLED, default="s"), "s = Small one, l = Large one", {

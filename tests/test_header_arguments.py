@@ -59,8 +59,9 @@ def test_the_headers_to_a_new_server(http_server, connect):
         None, "=?base64?ZMOtYQ==?=", "postcard", "toy://poem"]
 
 
-@pytest.mark.parametrize("number, digits", [(1e16, "1" + 16 * "0"), (-0.0, "0"), (2.0, "2")])
-def test_an_integer_is_digits_in_its_header_however_the_model_has_written_it(
+@pytest.mark.parametrize("number, digits", [
+    (1e16, "1" + 16 * "0"), (-0.0, "0"), (2.0, "2"), (2.5, "2.5")])
+def test_a_number_keeps_its_value_in_its_header_and_an_integer_is_digits_there(
         http_server, connect, number, digits):
     server = http_server({"tools/call": DONE, "tools/list": new({"tools": [
         {"name": "count", "inputSchema": {"type": "object", "properties": {

@@ -29,7 +29,7 @@ from terminal import Terminal
 
 from chapters.outside import Problem
 from chapters.resources import all_of, read, use_prompt
-from chat import Chat
+from chat import LLM, Chat
 
 FORM = {"resultType": "input_required", "inputRequests": {"q": {"method": "elicitation/create",
         "params": {"message": "Which key?", "requestedSchema": {"properties": {"key": {}}}}}}}
@@ -75,6 +75,16 @@ def test_what_the_model_reads(meet, answer, told):
     assert said_to(model)[-1][1].startswith(told) and done.failed == told.startswith("Error")
     assert [Path(file).read_bytes() for file in done.files] == [b"\x89PNG"] * ("[file" in told)
     assert asked(server, "resources/read")[0]["uri"] == "s://poem"
+
+
+@pytest.mark.parametrize("name", ["s", "my notes"])
+@pytest.mark.parametrize("uri", ["s://poem", "note:///My Note.md"])
+def test_a_name_or_an_address_may_have_a_blank_in_it(http_server, name, uri):
+    server = http_server(everything())
+    with Chat(LLM("none", "none"), {name: server.entry(name=name)}) as chat:
+        go(chat.meet_servers())
+        type_in(chat, f"/read {name} {uri}")
+    assert asked(server, "resources/read")[0]["uri"] == uri
 
 
 def test_what_you_read_goes_with_the_next_question(meet, monkeypatch):

@@ -100,6 +100,7 @@ def test_the_shape_of_vs_code(load, tmp_path):
     {"mcp": {"servers": {"x": {"command": "npx", "args": ["-y", "s"]}}}},  # VS Code's settings.json
     {"context_servers": {"x": {"source": "custom", "command": "npx", "args": ["-y", "s"]}}},  # Zed
     {"mcp": {"x": {"type": "local", "command": ["npx", "-y", "s"]}}},  # OpenCode
+    {"mcp": {"x": {"type": "local", "command": ["npx", "-y"], "args": ["s"]}}},
     {"mcpServers": {"x": {"transport": {"type": "stdio", "command": "npx", "args": ["-y", "s"]}}}},
     {"mcpServers": {"x": {"command": "npx", "args": ["-y", "s"], "url": None, "env": None}}},
     {"mcpServers": {"x": {"command": "npx", "args": ["-y", "s"], "baseUrl": ""}}},  # Cherry Studio
@@ -499,6 +500,14 @@ def test_the_folder_of_a_program_may_be_absolute_or_at_home(load, tmp_path, monk
                                 {"name": "b", "command": "x", "cwd": "~/work"}]})
     assert servers["a"].cwd == str(tmp_path / "abs")
     assert servers["b"].cwd == str(tmp_path / "home" / "work")
+
+
+def test_a_program_may_be_at_home(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    server = load({"mcpServers": {"x": {"command": "~/bin/x", "args": ["~/notes"]}}})["x"]
+    assert Path(server.command) == tmp_path / "bin" / "x"
+    assert server.args == ["~/notes"], "these are the program's own business"
 
 
 def test_the_home_of_somebody_who_is_not_there(load):
