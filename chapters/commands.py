@@ -96,8 +96,8 @@ def show_resources(chat: Any, rest: str, screen: Any) -> None:
 
 def read(chat: Any, rest: str, screen: Any) -> None:
     """add a text to the conversation: /read SERVER ADDRESS"""
-    server = next((name for name in chat.servers if rest.startswith(f"{name} ")),
-                  rest.partition(" ")[0])
+    server = max((name for name in chat.servers if rest.startswith(f"{name} ")), key=len,
+                 default=rest.partition(" ")[0])  # (a name may have a blank in it)
     uri = rest.removeprefix(server).strip()
     if not uri:
         raise Problem("Type /read, a server and an address. /resources lists them.")

@@ -146,8 +146,8 @@ def value_of(schema: dict, typed: str) -> Any:
         return [value_of(items, one.strip()) for one in typed.split(",") if one.strip()]
     if kind == "boolean":
         return YES_OR_NO[typed.lower()]
-    if kind in ("integer", "number"):
-        return int(typed) if kind == "integer" else finite(typed)
     if choices and typed not in choices:  # (its title is as good as its value)
         typed = {title: value for value, title in choices.items()}[typed]
+    if kind in ("integer", "number"):
+        return int(typed) if kind == "integer" else finite(typed)
     return typed

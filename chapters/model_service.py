@@ -142,7 +142,7 @@ def pieces_in(chunks: Iterator[bytes], llm: LLM) -> Iterator[dict]:
     for event in read_events(itertools.chain(chunks, [b"\n\n"])):
         data = event.get("data", "").strip()
         if event.get("event") == "error":
-            yield {"error": data}
+            yield {"error": data or "It gives no reason."}
         elif data == "[DONE]":
             yield {"done": True}
         elif data:

@@ -44,7 +44,9 @@ FIELDS: dict[str, tuple[dict, str, dict, list]] = {
         "1", "maybe"]),
     "enum": (string(enum=["eu", "us"], default="eu"), "eu, us", {"": "eu", "us": "us"}, ["asia"]),
     "enum of integers": ({"type": "integer", "enum": [1, 2], "default": 1},
-                         "1, 2; a whole number", {"": 1, "2": 2}, ["two"]),
+                         "1, 2; a whole number", {"": 1, "2": 2}, ["two", "3"]),
+    "oneOf of integers": ({"type": "integer", "oneOf": [{"const": 1, "title": "One"}]},
+                          "1 = One; a whole number", {"1": 1, "One": 1}, ["3"]),
     "enum of numbers": ({"type": "number", "enum": [0.5, 2.5], "default": 0.5},
                         "0.5, 2.5; a number", {"": 0.5, "2.5": 2.5}, ["two"]),
     "names": (string(enum=["s", "l"], enumNames=["S.", "L."], default="s"), "s = S., l = L.", {

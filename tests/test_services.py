@@ -246,6 +246,13 @@ def test_an_error_may_come_with_status_200_too(reply):
     assert "can't be read" not in str(caught.value)
 
 
+def test_half_an_answer_is_no_answer_although_the_error_gives_no_reason():
+    broken = pieces(delta(content="Hi"), b"event: error\n\n")
+    with chat_with(broken) as (chat, _), pytest.raises(Problem, match="gives no reason"):
+        finish(chat.ask("Hello"))
+    assert chat.messages == []
+
+
 @pytest.mark.parametrize("body", [{"hello": "world"}, [], {}, {"detail": "Not Found"},
                                   {"choices": []}, {"model": "x", "message": {"content": "Hi"}}])
 def test_only_what_is_neither_is_not_a_model_s_service(body):
