@@ -8,15 +8,15 @@ A server describes a form as a small JSON Schema, and wants an object back:
 
     {"action": "accept", "content": {"region": "us"}}
 
-We ask for one field after the other, make a number or a choice of what is typed, and show all of it
+We ask for one field after the other, check what is typed against the schema, and show all of it
 before it is sent. Every line names the server, and no line of a server's can be taken for one of
 ours, because a form is an invitation to tell secrets.
 
 https://modelcontextprotocol.io/specification/2026-07-28/client/elicitation#requested-schema
 
-Left out: to check limits, formats and `pattern`. We say what the server wants, and it has to look
-itself whether it got that, because anybody might answer it. And a comma in one of several values
-that are typed.
+Left out: to check formats and `pattern`. We say what the server wants, and it has to look itself
+whether it got that, because anybody might answer it. And a comma in one of several values that are
+typed.
 
 Try it:
 
@@ -34,7 +34,7 @@ from typing import Any
 
 from chapters.events import Question
 from chapters.jobs import Job
-from chapters.outside import as_dict, as_list, finite, one_line
+from chapters.outside import as_dict, as_list, finite, is_number, one_line
 
 ACTIONS = {"d": {"action": "decline"}, "c": {"action": "cancel"}}
 
@@ -139,15 +139,21 @@ def shown(value: object) -> str:
 def value_of(schema: dict, typed: str) -> Any:
     """What somebody has typed, as the value that the field wants. Raises KeyError or ValueError."""
     kind, choices = schema.get("type"), choices_in(schema)
+    value: Any = typed
     if not typed:
         raise ValueError  # "" is only a value where the server says so, as its default
     if kind == "array":
         items = as_dict(schema.get("items"))
-        return [value_of(items, one.strip()) for one in typed.split(",") if one.strip()]
-    if kind == "boolean":
-        return YES_OR_NO[typed.lower()]
-    if choices and typed not in choices:  # (its title is as good as its value)
-        typed = {title: value for value, title in choices.items()}[typed]
+        value = [value_of(items, one.strip()) for one in typed.split(",") if one.strip()]
+    elif kind == "boolean":
+        value = YES_OR_NO[typed.lower()]
+    elif choices and typed not in choices:  # (its title is as good as its value)
+        value = {title: value for value, title in choices.items()}[typed]
     if kind in ("integer", "number"):
-        return int(typed) if kind == "integer" else finite(typed)
-    return typed
+        value = int(value) if kind == "integer" else finite(value)
+    size = value if isinstance(value, (int, float)) else len(value)
+    for key in LIMITS:
+        limit = schema.get(key, size)
+        if is_number(limit) and (size < limit if key.startswith("min") else size > limit):
+            raise ValueError
+    return value

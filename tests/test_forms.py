@@ -25,7 +25,8 @@ def connected():
 # and takes the default); what is typed, and doesn't fit.
 FIELDS: dict[str, tuple[dict, str, dict, list]] = {
     "length": (string(minLength=2, maxLength=3, default="db"),
-               "at least 2 characters, at most 3 characters", {"": "db", " a b ": "a b"}, []),
+               "at least 2 characters, at most 3 characters", {"": "db", " a b ": "a b"}, [
+        "a", "abcd"]),
     "email": (string(format="email", default="a@b.no"), "like name@example.com", {
         "": "a@b.no", "ø@b.no": "ø@b.no"}, []),
     "uri": (string(format="uri", default="urn:x"), "like https://example.com", {
@@ -35,10 +36,10 @@ FIELDS: dict[str, tuple[dict, str, dict, list]] = {
     "date-time": (string(format="date-time", default="1999-12-31T23:59:59+01:00"),
                   "like 2026-07-28T18:30:00Z", {"": "1999-12-31T23:59:59+01:00"}, []),
     "integer": ({"type": "integer", "minimum": 0, "maximum": 9, "default": 0},
-                "a whole number, at least 0, at most 9", {"": 0, "9": 9, "-1": -1}, [
-        "1.5", "two", "1e3"]),
+                "a whole number, at least 0, at most 9", {"": 0, "9": 9}, [
+        "10", "-1", "1.5", "two", "1e3"]),
     "number": ({"type": "number", "minimum": -1.5, "default": 2.5}, "a number, at least -1.5", {
-        "": 2.5, "3": 3.0, "1e3": 1000.0, "-1.5": -1.5}, ["NaN", "1e999", "two", "[1]"]),
+        "": 2.5, "3": 3.0, "1e3": 1000.0, "-1.5": -1.5}, ["-2", "NaN", "1e999", "two", "[1]"]),
     "boolean": ({"type": "boolean", "default": False}, "yes or no", {
         "": False, "y": True, "Yes": True, "true": True, "n": False, "False": False}, [
         "1", "maybe"]),
@@ -56,7 +57,8 @@ FIELDS: dict[str, tuple[dict, str, dict, list]] = {
     "several": ({"type": "array", "items": string(enum=["a", "b", "c"]), "minItems": 2,
                  "maxItems": 2, "default": ["a", "b"]},
                 "a, b, c; several, with commas between them, at least 2 of them, "
-                "at most 2 of them", {"": ["a", "b"], "c,a": ["c", "a"]}, ["a, x"]),
+                "at most 2 of them", {"": ["a", "b"], "c,a": ["c", "a"]}, [
+        "a", "a, b, c", "a, x"]),
     "several numbers": ({"type": "array", "items": {"type": "integer"}, "default": [1]},
                         "several, with commas between them", {"": [1], "2, 3": [2, 3]}, ["2, b"]),
     "anyOf": ({"type": "array", "items": {"anyOf": TITLED}, "default": ["s"]},
