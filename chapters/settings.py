@@ -40,7 +40,7 @@ from dotenv import load_dotenv
 
 from chapters.events import Record
 from chapters.http_session import direct, watch
-from chapters.outside import Problem, as_dict, as_list, read_json
+from chapters.outside import Problem, as_dict, as_list, is_too_deep, read_json
 
 # For each kind of field in Server: its name in a message, and a test for it.
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
@@ -111,8 +111,10 @@ def by_name(entries: list[dict], path: Path, kind: type) -> dict[str, Any]:
         try:
             if not has_name:
                 raise Problem('needs a "name" that no other has.')
+            if is_too_deep(entry):
+                raise Problem("is nested too deeply.")
             servers[label] = check(entry, kind, folder)
-        except (Problem, ValueError, RecursionError) as problem:  # (no path has a NUL in it)
+        except (Problem, ValueError) as problem:  # ValueError: no path has a NUL in it
             servers[label] = Problem(f'{problem}\nLook at "{label}" in {path.name}.')
     return servers
 

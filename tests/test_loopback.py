@@ -236,16 +236,16 @@ def test_a_browser_is_opened_only_where_there_is_a_screen(environment, opens):
 
 
 def test_a_posted_form_at_a_server_of_mcp_oauth(world):
-    port = free_port()
     try:
         program = subprocess.Popen(
             ["uv", "run", "--quiet", "--no-project", "--python", ">=3.11", "--with", "mcp-oauth",
              "--with", "mcp<2", "python",
-             Path(__file__).parent / "servers" / "oauth_form_server.py", str(port)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             Path(__file__).parent / "servers" / "oauth_form_server.py"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except FileNotFoundError:
         is_missing("needs uv, to make an environment with mcp-oauth and mcp<2")
     try:
+        port = int(program.stdout.readline() or 0)  # 0: it has ended, and didn't say why
         origin = f"http://127.0.0.1:{port}"
         end = time.monotonic() + PATIENCE
         while True:
