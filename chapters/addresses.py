@@ -79,7 +79,7 @@ def is_safe(url: object, near: str = "https://localhost") -> bool:
     except ValueError:
         return False
     encrypted = parts.scheme == "https" or parts.scheme == "http" and host in LOCALHOST
-    return bool(encrypted and host and port != 0 and "@" not in parts.netloc and (
+    return bool(encrypted and host and port != 0 and not re.search("[@%]", parts.netloc) and (
         not is_local(host) or is_local(urlsplit(near).hostname or "")))
 
 

@@ -213,7 +213,8 @@ def may_ask_again(connection: Any, failure: Failure, method: str, job: Job) -> b
         # It is another program by now. (Without `known`, we have asked it twice already.)
         with connection.greeting:  # (another call may have found out before us)
             if connection.handshakes == failure.handshakes:
-                connection.version, connection.offers.capabilities = "", None
+                connection.version, connection.ready = "", False
+                connection.offers.capabilities = None
                 connection.offers.expire()
         return True
     if failure.code == elicitation.OPEN_PAGE_FIRST:

@@ -37,6 +37,7 @@ from chapters.jobs import Job
 from chapters.outside import as_dict, as_list, finite, is_number, one_line
 
 ACTIONS = {"d": {"action": "decline"}, "c": {"action": "cancel"}}
+MAX_TRIES = 10  # (a program that answers might never get it right)
 
 # What a field may want, by its type or its format, and its limits: how we say it.
 KINDS = {"integer": "a whole number", "number": "a number", "boolean": "yes or no",
@@ -46,6 +47,7 @@ KINDS = {"integer": "a whole number", "number": "a number", "boolean": "yes or n
 LIMITS = {"minimum": "at least {}", "maximum": "at most {}",
           "minLength": "at least {} characters", "maxLength": "at most {} characters",
           "minItems": "at least {} of them", "maxItems": "at most {} of them"}
+ENDINGS: dict[type, str] = {str: "Length", list: "Items"}  # of the limits that a type has
 YES_OR_NO = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 
 
@@ -78,7 +80,7 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
     """Have a person give one field, which is put into `content`; `before` is what is said first.
     False: they gave no answer."""
     optional = "" if is_needed or name in content else " (optional)"
-    while True:
+    for _ in range(MAX_TRIES):
         typed = job.ask_person(Question(f"{before}{describe(name, field)}{optional}",
                                         default=one_line(shown(content.get(name, "")))))
         if typed is None:
@@ -91,11 +93,12 @@ def ask_for(server: str, name: str, field: dict, is_needed: bool, content: dict,
                 content[name] = value_of(field, typed)
             return True
         before = f"It needs a value that fits.\n{server}: "
+    return False
 
 
 def decide(job: Job, text: str, choices: dict[str, str]) -> str:
     """The key of a choice; "c" if none is made. (A wrong key shouldn't undo a filled-in form.)"""
-    for _ in range(10):  # (a program that answers might never get it right)
+    for _ in range(MAX_TRIES):
         decision = job.ask_person(Question(text, choices))
         if decision is None or decision in choices:
             return decision or "c"
@@ -152,7 +155,7 @@ def value_of(schema: dict, typed: str) -> Any:
     if kind in ("integer", "number"):
         value = int(value) if kind == "integer" else finite(value)
     size = value if isinstance(value, (int, float)) else len(value)
-    for key in LIMITS:
+    for key in [key for key in LIMITS if key.endswith(ENDINGS.get(type(value), "imum"))]:
         limit = schema.get(key, size)
         if is_number(limit) and (size < limit if key.startswith("min") else size > limit):
             raise ValueError

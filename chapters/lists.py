@@ -185,4 +185,4 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
         if not isinstance(cursor, str) or cursor in cursors:
             return
         cursors.append(cursor)
-    job.report(Note(f"{connection.server.name} has too many {key}: the rest is left out."))
+    job.report(Note(f"{connection.server.name}: not all of its {key} came. The rest is left out."))

@@ -215,11 +215,13 @@ class LLM(Record):
         import openai  # (here, because it takes longer than all the rest of our start)
         # (Without trust_env, no proxy is in the way. The certificates in SSL_CERT_FILE count.)
         way: Any = {"verify": ssl.create_default_context()} if direct(self.base_url or "") else {}
+        # (One connection is kept: so we know which one serves the next request.)
+        one = type(openai.DEFAULT_CONNECTION_LIMITS)(max_keepalive_connections=1)
         try:  # (No redirect is followed, because what is said here is for nobody else.)
             return openai.OpenAI(api_key=self.api_key, base_url=self.base_url, max_retries=1,
                                  http_client=openai.DefaultHttpxClient(
                                      event_hooks={"request": [watch]}, follow_redirects=False,
-                                     trust_env=not way, **way))
+                                     limits=one, trust_env=not way, **way))
         except Exception as error:  # whatever its HTTP library thinks of addresses and proxies
             raise openai.OpenAIError(str(error)) from error
 

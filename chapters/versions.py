@@ -114,8 +114,8 @@ def agreed(result: dict) -> str:
 
 
 def raise_unless_new(connection: Any, first: dict | Failure, refused: Failure) -> None:
-    """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise why:
-    if it is not too old."""
+    """A server has `refused` the handshake. Unless we see thereby that it is a new one, raise
+    that it is too old (the transport of 2024), or its refusal."""
     # A new server's first answer may get lost (a cold start, a gateway's 502).
     was_lost = isinstance(first, Failure) and (
         first.kind in ("timeout", "broken") or first.status >= 500)

@@ -502,6 +502,27 @@ def test_who_leaves_one_of_two_chats_with_a_model_does_not_hang_up_on_the_other(
         goes_on.set()
 
 
+def test_who_leaves_after_two_chats_had_a_connection_each_hangs_up_on_their_own():
+    gates = [threading.Event() for _ in range(3)]
+    with ScriptedModel(*(says("One ", gate, "two.") for gate in gates[:2]), says(HANG),
+                       says("One ", gates[2], "two.")) as model, \
+            Chat(model.llm, {}) as chat, Chat(model.llm, {}) as other:
+        both = [chat.ask("Count"), other.ask("Count")]
+        for events in both:
+            assert next(one for one in events if isinstance(one, Text)).text == "One "
+        for events, gate in zip(both, gates, strict=False):
+            gate.set()
+            assert texts_of(events) == "two."
+        events, others = chat.ask("Count"), other.ask("Count")
+        while len(model.was_sent) < 3:
+            next(events)
+        assert next(one for one in others if isinstance(one, Text)).text == "One "
+        events.close()
+        assert model.somebody_hung_up.wait(PATIENCE)
+        gates[2].set()
+        assert texts_of(others) == "two."
+
+
 def test_who_leaves_before_the_first_event_has_asked_nothing():
     with chat_with(says("Hi.")) as (chat, model):
         chat.ask("Hello").close()

@@ -69,7 +69,8 @@ def test_whichever_way_it_comes_the_answer_is_the_same(asks, connected, mode, wa
     *((page(url=url), -32602, "isn't a safe one") for url in [
         "http://example.com/", "http://127.0.0.1.no/", "javascript:alert(1)", "file:///etc", "/key",
         "https://a.com@b.com/", "https:\\\\a.com", "https://a.com\\@b.com", "https://a.com/\x1b[2K",
-        "https://a.com/\n", "https://a.com/a b", "https://bücher.de", "https://", None, ["x"]])])
+        "https://a.com/\n", "https://a.com/a b", "https://bücher.de", "https://", None, ["x"],
+        "https://%78n--pple-43d.com/", "https://good.example%2f.evil.example/"])])
 def test_what_we_do_not_do_is_refused_and_not_sent_again(asks, connected, asked, code, words):
     why, heard = talk(connected(server := asks(MRTR, asked)), "y", "y")
     assert words in why and heard == [] and len(server.saw("tools/call")) == 1

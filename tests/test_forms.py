@@ -44,6 +44,9 @@ FIELDS: dict[str, tuple[dict, str, dict, list]] = {
         "": False, "y": True, "Yes": True, "true": True, "n": False, "False": False}, [
         "1", "maybe"]),
     "enum": (string(enum=["eu", "us"], default="eu"), "eu, us", {"": "eu", "us": "us"}, ["asia"]),
+    "a limit of another type": ({"type": "integer", "maxLength": 3, "minItems": 9, "default": 1},
+                                "a whole number, at most 3 characters, at least 9 of them", {
+        "": 1, "2026": 2026}, ["two"]),
     "enum of integers": ({"type": "integer", "enum": [1, 2], "default": 1},
                          "1, 2; a whole number", {"": 1, "2": 2}, ["two", "3"]),
     "oneOf of integers": ({"type": "integer", "oneOf": [{"const": 1, "title": "One"}]},
@@ -78,6 +81,12 @@ def test_what_is_typed_and_what_is_sent(asks, connected, kind):
         assert first.text == f"db asks: Where?\nit ({described})"
         assert [again.text for again in others] == [
             f"It needs a value that fits.\ndb: it ({described})"] * len(bad)
+
+
+def test_a_program_that_never_gets_it_right_is_not_asked_for_ever(asks, connected):
+    server = asks(MRTR, form(it=string(minLength=5)))
+    [reply], heard = talk(connected(server), *["yes"] * 1000)
+    assert reply == {"action": "cancel"} and len(heard) == 10
 
 
 def test_choices_that_look_alike_can_all_be_made(asks, connected):

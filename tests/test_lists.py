@@ -152,7 +152,7 @@ def test_that_a_list_has_no_end_is_said(http_server, connect):
     server = http_server({"tools/list": lambda message: tools(
         "x" * 2**20, nextCursor=f"{next(count)}")})
     assert len(list_tools(connect(server.entry(timeout=PATIENCE)), Job(said.append))) == 1
-    assert [type(one) for one in said] == [Note] and "too many tools" in said[0].text
+    assert [type(one) for one in said] == [Note] and "not all of its tools came" in said[0].text
     assert len(server.seen) < 20, "8 MB are enough"
 
 

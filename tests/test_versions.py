@@ -582,6 +582,17 @@ def test_two_calls_that_an_exchanged_server_refuses_shake_hands_once(connect):
                               "tools/call", "tools/call"]
 
 
+def test_a_handshake_in_mid_run_is_not_cancelled(http_server, connect):
+    server = http_server({
+        "tools/list": [new(TOOLS), refuses(400, -32022, "No.", {"supported": [OLDER[0]]})],
+        "initialize": SILENCE})
+    connection = connect(server.entry(timeout=1))
+    list_tools(connection)
+    with pytest.raises(Failure, match="no answer"):
+        connection.ask("tools/list")
+    assert "initialize" in server.methods and "notifications/cancelled" not in server.methods
+
+
 def test_the_toy_speaks_both(toy_http, toy_stdio):
     for connection in toy_http, toy_stdio:
         assert len(list_tools(connection)) == 5 and connection.version == NEWEST
