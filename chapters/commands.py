@@ -4,7 +4,7 @@ A line that begins with a slash is for the program, not for the model:
 
     You: /read toy toy://poem
 
-    [The model gets toy://poem (147 of 147 characters) with your next question.]
+    [The model gets toy://poem (167 of 167 characters) with your next question.]
 
 Each command is a function, its docstring is its line in /help, and COMMANDS is the list of them. A
 new one is one function and one word there.

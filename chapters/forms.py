@@ -47,7 +47,7 @@ KINDS = {"integer": "a whole number", "number": "a number", "boolean": "yes or n
 LIMITS = {"minimum": "at least {}", "maximum": "at most {}",
           "minLength": "at least {} characters", "maxLength": "at most {} characters",
           "minItems": "at least {} of them", "maxItems": "at most {} of them"}
-ENDINGS: dict[type, str] = {str: "Length", list: "Items"}  # of the limits that a type has
+SIZES: dict[type, str] = {str: "Length", list: "Items"}  # how a type's limits end; a number's: imum
 YES_OR_NO = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 
 
@@ -155,7 +155,7 @@ def value_of(schema: dict, typed: str) -> Any:
     if kind in ("integer", "number"):
         value = int(value) if kind == "integer" else finite(value)
     size = value if isinstance(value, (int, float)) else len(value)
-    for key in [key for key in LIMITS if key.endswith(ENDINGS.get(type(value), "imum"))]:
+    for key in [key for key in LIMITS if key.endswith(SIZES.get(type(value), "imum"))]:
         limit = schema.get(key, size)
         if is_number(limit) and (size < limit if key.startswith("min") else size > limit):
             raise ValueError

@@ -88,10 +88,11 @@ class Adapter(HTTPAdapter):
 
 
 def watch(request: Any) -> None:
-    """The same for a request of the `openai` package, which sends with httpx."""
+    """Whoever waits for a model can close that connection, too, before the answer has begun. (The
+    `openai` package sends with httpx, which hands us each request.)"""
     inbox = here.inbox
 
-    def note(step: str, about: dict) -> None:  # (httpx calls this with each step on the way)
+    def note(step: str, about: dict) -> None:  # it calls this with each step on the way
         if step.endswith((".connect_tcp.complete", ".start_tls.complete")):
             inbox.socket = about["return_value"].get_extra_info("socket")
         if step.endswith(".send_request_headers.started") and inbox.closed.is_set():

@@ -174,6 +174,7 @@ def pages_of(connection: Any, key: str, job: Job) -> Iterator[dict]:
             page = connection.ask(METHODS[key], {"cursor": cursors[-1]} if cursors else {}, job)
         except Failure as failure:
             # Some servers have no tools, but other things. They don't all say so in the same way.
+            # (-32603 doesn't: something has broken there.)
             has_none = failure.code == METHOD_NOT_FOUND or failure.code not in (0, -32603) and \
                 key not in connection.offers.known and not connection.offers.has(key)
             if cursors or not connection.ready or not has_none:

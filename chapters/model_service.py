@@ -108,6 +108,8 @@ def pieces_of(llm: LLM, messages: list[dict], tools: list[dict], job: Job) -> It
 def bring(llm: LLM, body: dict, tools: list[dict], inbox: Inbox) -> None:
     """Put the pieces of a reply into the inbox, and {"done": True} after the last."""
     piece, is_service = dict[str, Any](), False
+    # Before the answer begins, this tells on which connection it will come: the one of the answer
+    # before, which is ours until the end, or a new one (see watch() in http_session.py).
     here.inbox, inbox.socket, llm.socket = inbox, llm.socket, None
     try:
         # (At `messages`, the package would look each time, and take long when there are many.)

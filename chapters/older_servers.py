@@ -118,7 +118,7 @@ def resume(http: Any, message: dict, inbox: Inbox, place: dict[str, str]) -> boo
 
 
 def end_session(http: Any) -> None:
-    """(Some servers don't let us; then they find out by themselves.)"""
+    """Say goodbye. (Some servers don't let us; then they find out by themselves.)"""
     with contextlib.suppress(*NO_ANSWER), \
             http_session.send(http.session, "DELETE", http.url, Inbox(), auth=http.auth,
                               headers=http.headers_for({}), seconds=2):
